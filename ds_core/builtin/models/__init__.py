@@ -1,0 +1,1 @@
+"""Model sources that ship with the core, each for one library or file format."""

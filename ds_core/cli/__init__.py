@@ -1,0 +1,1 @@
+"""The command `ds`: one file for each noun, imported when it is used."""

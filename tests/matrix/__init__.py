@@ -1,0 +1,1 @@
+"""Every combination of installed components, on one small real training."""

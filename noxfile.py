@@ -1,0 +1,104 @@
+"""Everything that one runs on a clone. `nox -l` lists it; nox is all that must be installed."""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.3.2"
+nox.options.sessions = ["tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+ROOT = Path(__file__).parent
+PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
+# The release that is tested. Pinned, as another one may bring gigabytes of GPU libraries.
+TORCH = "torch==2.13.0"
+
+
+def install(session, *requirements, editable=True):
+    """Install torch first, then the core with all plugins, and whatever else is wanted."""
+    session.install(TORCH)
+    flag = ["-e"] if editable else []
+    plugins = [item for path in PLUGINS for item in (*flag, str(path))]
+    session.install(*flag, ".[demo]", *plugins, *requirements)
+
+
+@nox.session
+def demo(session):
+    """The main job: train a real model on real data, plain and then with the passes installed."""
+    install(session)
+    session.run("ds", "demo", *session.posargs)
+
+
+@nox.session
+def tests(session):
+    """All tests of the core and of the plugins."""
+    install(session, "-r", "tests/requirements.txt")
+    folders = [str(path / "tests") for path in PLUGINS if (path / "tests").is_dir()]
+    session.run("pytest", *(session.posargs or ["tests", *folders]))
+
+
+@nox.session
+def lint(session):
+    """Style, by ruff."""
+    session.install("ruff==0.17.6")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session):
+    """Strict types of everything that is installed."""
+    install(session, "mypy==2.4.1", "-r", "tests/requirements.txt")  # whose types it reads
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def docs(session):
+    """The documentation as a web site in `site/`; warnings are errors."""
+    install(session, "mkdocs-material==9.8.1", "mkdocstrings[python]==1.0.8")
+    session.run("mkdocs", "build", "--strict", *session.posargs)
+
+
+@nox.session(reuse_venv=False)
+def build(session):
+    """Wheels of the core and the plugins, installed into an empty environment and tried."""
+    session.install("build")
+    wheels = ROOT / "dist"
+    shutil.rmtree(wheels, ignore_errors=True)
+    for path in (ROOT, *PLUGINS):
+        session.run("python", "-m", "build", "--wheel", "--outdir", str(wheels), str(path))
+    with tempfile.TemporaryDirectory() as folder:
+        session.run(sys.executable, "-m", "venv", folder, external=True)
+        python = str(Path(folder) / "bin" / "python")
+        session.run(python, "-m", "pip", "install", "-q", TORCH, external=True)
+        session.run(
+            python, "-m", "pip", "install", "-q", *map(str, wheels.glob("*.whl")), external=True
+        )
+        for command in (
+            ["version"],
+            ["plugins", "list"],
+            ["backends"],
+            ["explain", "--precision", "auto"],
+        ):
+            session.run(python, "-m", "ds_core", *command, external=True)
+
+
+@nox.session
+def matrix(session):
+    """Try every combination of the installed components; writes docs/matrix.md."""
+    install(session, "-r", "tests/requirements.txt")
+    session.run("python", "-m", "tests.matrix.run", "docs/matrix.md")
+
+
+@nox.session
+def bench(session):
+    """The benchmarks: `nox -s bench` runs all, `nox -s bench -- attach` one of them."""
+    install(session)
+    names = session.posargs[:1] or sorted(
+        path.stem for path in (ROOT / "tests/benchmarks").glob("[!_]*.py")
+    )
+    for name in names:
+        session.run("python", f"tests/benchmarks/{name}.py", *session.posargs[1:])

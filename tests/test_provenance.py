@@ -14,6 +14,7 @@ from ds_core.registry import Registry
 from ds_core.switches import Switches
 from ds_core.testing import jobs
 from tests.distributions import install
+from tests.torchrun import ranks
 
 WATCH = """
 from ds_core.components import Observer, Options
@@ -139,7 +140,7 @@ try:
     ds.attach(model, torch.optim.SGD(model.parameters(), 0.1), precision=precision,
               topology="flat")
 except ds.DsError as error:
-    print(f"SAID {rank}: {error}", flush=True)
+    print(error)
 assert not torch.distributed.is_initialized()
 assert type(model) is torch.nn.Linear
 """
@@ -149,11 +150,5 @@ assert type(model) is torch.nn.Linear
 def test_ranks_that_differ_are_refused_on_all(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(RANK)
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*run, str(script)], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    for rank in range(2):
-        assert (
-            f"SAID {rank}: Rank 1 is not like rank 0: its precision 'bf16' has outputs='keep'"
-            in done.stdout
-        )
+    for said in ranks(tmp_path, script):
+        assert "Rank 1 is not like rank 0: its precision 'bf16' has outputs='keep'" in said

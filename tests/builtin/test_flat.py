@@ -1,14 +1,13 @@
 """Data parallelism in place, over real processes started by torchrun."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 
 import ds_core as ds
 from ds_core.testing import jobs
+from tests.torchrun import ranks
 
 pytestmark = pytest.mark.processes
 
@@ -48,7 +47,7 @@ session.detach()
 still = dist.is_initialized()
 hooks = [p._backward_hooks is None for p in model.parameters()]
 F.cross_entropy(model(x), y).backward()
-print("RESULT " + json.dumps({
+print(json.dumps({
     "equal": torch.equal(*everyone), "weights": weights.tolist(), "group": still,
     "clean": all(hooks) and type(model) is torch.nn.Sequential, "skipped": report.skipped,
     "gradient": model[0].weight.grad.sum().item(), "rank": rank,
@@ -63,26 +62,8 @@ def two_ranks(tmp_path, **options):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     options.setdefault("passes", {})
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            "2",
-            str(script),
-            json.dumps(options),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    found = [json.loads(part.split("\n")[0]) for part in done.stdout.split("RESULT ")[1:]]
-    assert len(found) == 2
-    return sorted(found, key=lambda one: one["rank"])
+    found = [json.loads(said) for said in ranks(tmp_path, script, json.dumps(options))]
+    return found
 
 
 @pytest.mark.parametrize("passes", [{}, {"precision": "bf16"}, {"precision": "auto"}])

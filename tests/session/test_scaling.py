@@ -1,8 +1,6 @@
 """Loss scaling is invisible: whoever meets a gradient meets the true one."""
 
 import copy
-import subprocess
-import sys
 import threading
 import warnings
 from types import SimpleNamespace
@@ -21,6 +19,7 @@ from ds_core.components import PrecisionPolicy
 from ds_core.errors import ConfigError, RefusedError
 from ds_core.scaling import LossScale
 from ds_core.testing import jobs
+from tests.torchrun import ranks
 
 
 class ScaleOnly(PrecisionPolicy):
@@ -362,10 +361,7 @@ def test_objects_that_hide_no_gradient_pass():
 def test_the_users_own_data_parallel_ranks_skip_alike(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(OWN_DDP)
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*run, str(script)], capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("SKIPPED {'overflow': 1} True") == 2
+    assert ranks(tmp_path, script) == ["SKIPPED {'overflow': 1} True\n"] * 2
 
 
 OWN_DDP = """

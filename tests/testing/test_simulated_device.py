@@ -25,6 +25,7 @@ from ds_core.components.dtype_speed import measure
 from ds_core.errors import ConfigError, RefusedError
 from ds_core.testing import Faults, jobs, simulated_device
 from ds_core.testing.simulated import in_fresh_process
+from tests.torchrun import ranks
 
 GAUDI_KEYS = {"limit": "Limit", "allocated": "InUse", "peak": "MaxInUse"}
 
@@ -751,34 +752,25 @@ if device != "cpu":
             except RuntimeError as error:
                 refusals.append(str(error))
 dist.barrier()
-print("RESULT " + json.dumps([rank, losses, results, dist.get_backend(), refusals]), flush=True)
+print(json.dumps([rank, losses, results, dist.get_backend(), refusals]), flush=True)
 os._exit(0)  # gloo aborts now and then while the interpreter takes it down
 """
 
 
-def two_ranks(*command):
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", "2", *command),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)},
-    )
-    assert done.returncode == 0, done.stderr
-    return sorted(json.loads(part.split("\n")[0]) for part in done.stdout.split("RESULT ")[1:])
+def two_ranks(folder, *command):
+    folder.mkdir()
+    here = str(Path(__file__).parent)
+    said = ranks(folder, *command, OMP_NUM_THREADS="1", PYTHONPATH=here)
+    return [json.loads(one) for one in said]
 
 
 @pytest.mark.processes
 def test_data_parallelism_over_the_devices_collective_library_equals_gloos(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(RANKS)
-    expected = two_ranks(str(script), "cpu", "gloo")
+    expected = two_ranks(tmp_path / "cpu", script, "cpu", "gloo")
     runner = ("-m", "ds_core.testing.simulated", "--name", "npu", "--collective", "hccl")
-    found = two_ranks(*runner, str(script), "npu", "hccl")
-    assert len(found) == 2
+    found = two_ranks(tmp_path / "npu", *runner, script, "npu", "hccl")
     for (rank, losses, results, _, _), (its, simulated, its_results, backend, refusals) in zip(
         expected, found, strict=True
     ):

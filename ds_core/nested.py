@@ -17,9 +17,9 @@ def map_tensors(
 ) -> Any:
     """Apply `function` to each tensor in nested tuples, lists, dicts and dataclasses.
 
-    Containers keep their types; those given are not changed, except mappings of a type other than
-    `dict`, which are filled in place. `unknown` is applied to leaves that might hide tensors.
-    Written to be traced by `torch.compile`.
+    Containers keep their types, and those given are not changed, except that `torch.compile`, which
+    traces this but no copying, fills mappings of a type other than `dict` in place. `unknown` is
+    applied to leaves that might hide tensors.
     """
     import torch
 
@@ -36,9 +36,10 @@ def map_tensors(
     if isinstance(value, dict):
         if type(value) is dict:
             return {key: map_tensors(function, item, unknown) for key, item in value.items()}
+        filled = value if torch.compiler.is_compiling() else copy.copy(value)
         for key in list(value.keys()):
-            value[key] = map_tensors(function, value[key], unknown)
-        return value
+            filled[key] = map_tensors(function, value[key], unknown)
+        return filled
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         result = copy.copy(value)
         for field in dataclasses.fields(value):

@@ -15,7 +15,7 @@ from ds_core.components.component import Component
 from ds_core.compose import check_fit
 from ds_core.contract import in_order, manager_for
 from ds_core.errors import RefusedError, SessionError
-from ds_core.nested import map_tensors
+from ds_core.nested import map_tensors, tensors_in
 from ds_core.placement import device_of, place
 from ds_core.provenance import compare_ranks
 from ds_core.report import ComponentReport, Report
@@ -490,17 +490,17 @@ def _own_forward(run: Around, session: Session) -> property:
 def _check_device(device: torch.device) -> Around:
     """Say what to do about a batch left where it was, before torch complains about the loss."""
 
-    def check(tensor: Tensor) -> Tensor:
-        if tensor.device.type != device.type:
-            raise RefusedError(
-                f"The session placed the model on {device}, but its input is on {tensor.device}.",
-                mend="Move each batch with `x, y = session.to_device(x, y)`, or attach with "
-                f"backend={tensor.device.type!r}.",
-            )
-        return tensor
-
     def around(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        map_tensors(check, (args, kwargs))
+        places = {tensor.device.type for tensor in tensors_in((args, kwargs))}
+        # Some inputs belong on the host, as lengths of sequences do: a batch left behind has none
+        # on the device.
+        if places and device.type not in places:
+            raise RefusedError(
+                f"The session placed the model on {device}, but its input is on "
+                f"{', '.join(sorted(places))}.",
+                mend="Move each batch with `x, y = session.to_device(x, y)`, or attach with "
+                f"backend={min(places)!r}.",
+            )
         return call(*args, **kwargs)
 
     return around

@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -662,6 +663,36 @@ def test_a_session_backs_off_where_only_the_flag_tells_of_overflow():
     assert 0 < skipped["overflow"] < 10
     assert scale == 2.0 ** (22 - skipped["overflow"])
     assert losses[-1] < losses[0]
+
+
+class Padded(nn.Module):
+    """Takes lengths, which torch wants on the host, beside sequences."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.LSTM(8, 16, batch_first=True)
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+        return self.layer(packed)[1][0].sum()
+
+
+def inputs_on_the_host():
+    simulated_device("npu")
+    made = Padded()
+    x, lengths = torch.randn(2, 5, 8), torch.tensor([5, 3])
+    expected = made(x, lengths).item()
+    with ds.attach(made, jobs.sgd(made), backend=Npu()) as session:
+        refused(lambda: made(x, lengths), "input is on cpu", "to_device", error=RefusedError)
+        batch = OrderedDict(x=x)
+        moved = session.to_device(batch)
+        assert type(moved) is OrderedDict
+        assert batch["x"] is x
+        return made(moved["x"], lengths).item() == expected
+
+
+def test_a_batch_left_behind_is_refused_and_lengths_on_the_host_are_not():
+    assert in_fresh_process(inputs_on_the_host)
 
 
 def without_bf16():

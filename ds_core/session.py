@@ -15,7 +15,8 @@ from ds_core.components.component import Component
 from ds_core.compose import check_fit
 from ds_core.contract import in_order, manager_for
 from ds_core.errors import RefusedError, SessionError
-from ds_core.nested import map_tensors, tensors_in
+from ds_core.forward import check_device, surround
+from ds_core.nested import map_tensors
 from ds_core.placement import device_of, place
 from ds_core.provenance import compare_ranks
 from ds_core.report import ComponentReport, Report
@@ -332,25 +333,9 @@ class Session:
             opaque = functools.partial(check_opaque, self.model)
             arounds.insert(0, scaled_forward(self.model, self.loss_scale, inspect, opaque))
         if self._moved:
-            arounds.insert(0, _check_device(self.device))
-        if not arounds:
-            return
-        run = functools.reduce(_nest, arounds)
-        if "forward" in vars(self.model):  # someone replaced the method on this very object
-            self.changes.set_methods(self.model, forward=_own_forward(run, self))
-            return
-        original = type(self.model).forward
-
-        @functools.wraps(original)
-        def forward(model: Module, *args: Any, **kwargs: Any) -> Any:
-            def call(*args: Any, **kwargs: Any) -> Any:
-                return original(model, *args, **kwargs)
-
-            return run(call, args, kwargs)
-
-        # What surrounds the forward must be removable for as long as it is there.
-        forward.session = self  # type: ignore[attr-defined]
-        self.changes.set_methods(self.model, forward=forward)
+            arounds.insert(0, check_device(self.device))
+        if arounds:
+            surround(self.model, arounds, self.changes, keep=self)
 
     # Gradients
 
@@ -456,54 +441,6 @@ class Session:
         if self.loss_scale is not None and (skipped or optimizer is self.optimizers[0]):
             self.loss_scale.update(skipped == OVERFLOW)
         self.manager.hook.ds_after_step(session=self, optimizer=optimizer, skipped=skipped)
-
-
-def _nest(outer: Around, inner: Around) -> Around:
-    def around(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        def next_call(*args: Any, **kwargs: Any) -> Any:
-            return inner(call, args, kwargs)
-
-        return outer(next_call, args, kwargs)
-
-    return around
-
-
-def _own_forward(run: Around, session: Session) -> property:
-    """A property, which goes before the object's own attribute and leaves that as it is."""
-
-    def get(model: Module) -> Callable[..., Any]:
-        inner = model.__dict__["forward"]
-
-        @functools.wraps(inner)
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            return run(inner, args, kwargs)
-
-        return forward
-
-    def put(model: Module, value: Any) -> None:
-        model.__dict__["forward"] = value
-
-    get.session = session  # type: ignore[attr-defined]
-    return property(get, put)
-
-
-def _check_device(device: torch.device) -> Around:
-    """Say what to do about a batch left where it was, before torch complains about the loss."""
-
-    def around(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        places = {tensor.device.type for tensor in tensors_in((args, kwargs))}
-        # Some inputs belong on the host, as lengths of sequences do: a batch left behind has none
-        # on the device.
-        if places and device.type not in places:
-            raise RefusedError(
-                f"The session placed the model on {device}, but its input is on "
-                f"{', '.join(sorted(places))}.",
-                mend="Move each batch with `x, y = session.to_device(x, y)`, or attach with "
-                f"backend={min(places)!r}.",
-            )
-        return call(*args, **kwargs)
-
-    return around
 
 
 def _identity(part: Component) -> dict[str, Any]:

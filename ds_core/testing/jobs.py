@@ -181,3 +181,24 @@ def same_values(model: nn.Module, before: dict[str, Tensor]) -> bool:
         torch.equal(after[name], value) or torch.equal(after[name].nan_to_num(), value.nan_to_num())
         for name, value in before.items()
     )
+
+
+def difference(one: Any, other: Any, where: str = "") -> str:
+    """Where two nested values, as state dicts are, first differ; empty where they are the same."""
+    if type(one) is not type(other):
+        return f"{where}: {type(one).__name__} against {type(other).__name__}"
+    if isinstance(one, Tensor):
+        same = one.dtype == other.dtype and torch.equal(one.nan_to_num(), other.nan_to_num())
+        return "" if same and torch.equal(one.isnan(), other.isnan()) else where
+    if isinstance(one, dict):
+        if one.keys() != other.keys():
+            return f"{where}: keys {sorted(map(str, one.keys() ^ other.keys()))}"
+        pairs = [(f"{where}[{key!r}]", one[key], other[key]) for key in one]
+    elif isinstance(one, list | tuple):
+        if len(one) != len(other):
+            return f"{where}: {len(one)} against {len(other)} items"
+        pairs = [(f"{where}[{i}]", a, b) for i, (a, b) in enumerate(zip(one, other, strict=True))]
+    else:
+        same = one == other or (one != one and other != other)
+        return "" if same else f"{where}: {one!r} against {other!r}"
+    return next(filter(None, (difference(a, b, path) for path, a, b in pairs)), "")

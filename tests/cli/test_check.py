@@ -59,6 +59,21 @@ WAYS = {
         "Make every change through session.changes",
         "detach.restores",
     ),
+    "state that is not restored": (
+        HEAD
+        + """
+    seen = 0
+
+    @hookimpl
+    def ds_after_step(self, session):
+        self.seen += 1
+
+    def state_dict(self):
+        return {"seen": self.seen}
+""",
+        "['seen']: 0 against 7",
+        "state.restored",
+    ),
     "a gradient that it changes": (
         HEAD
         + """

@@ -75,6 +75,22 @@ class StateChecks(Trains):
             assert jobs.same_values(made, values)
 
     @check(
+        "state.restored",
+        "what a component saved must be what it holds after loading, reports included",
+        "Take back in load_state_dict everything that state_dict returned.",
+    )
+    def test_a_loaded_state_is_the_saved_one(self) -> None:
+        made, optimizer = self.job()
+        with self.session(made, optimizer) as session:
+            self.train(session, 7)
+            saved = copy.deepcopy(session.state_dict())
+        made, optimizer = self.job()
+        with self.session(made, optimizer) as session:
+            session.load_state_dict(copy.deepcopy(saved))
+            different = jobs.difference(session.state_dict(), saved)
+            assert not different, f"loaded against saved: {different}"
+
+    @check(
         "state.safe",
         "checkpoints are loaded with weights_only=True",
         "Return tensors, numbers, strings, lists and dicts from state_dict, nothing else.",

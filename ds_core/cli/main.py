@@ -131,9 +131,10 @@ def _in_one_sentence(debug: bool) -> Iterator[None]:
 def _plugin_commands(ctx: click.Context, every: bool = False) -> dict[str, str]:
     """Summaries by name; with `every`, also of what can only be told why it does not run."""
     from ds_core.registry import installed
+    from ds_core.summaries import own_summary
 
     try:
-        records = installed().records("command")
+        records = [own_summary(record) for record in installed().records("command")]
     except DsError as error:
         # Help and the commands of ds itself must work where a settings file does not.
         if not ctx.resilient_parsing and "told" not in ctx.meta:

@@ -12,6 +12,7 @@ from ds_core.cli.check import check
 from ds_core.cli.options import PluginName
 from ds_core.cli.output import coloured, echo_json, echo_table, json_option
 from ds_core.registry import GROUPS, Record, installed
+from ds_core.summaries import own_summary
 
 if TYPE_CHECKING:
     from ds_core.plugin_info import PluginInfo
@@ -34,7 +35,7 @@ plugins.add_command(check)
 @json_option
 def list_(kind: str | None, as_json: bool) -> None:
     """List everything that is installed; imports none of it."""
-    records = installed().records(kind)
+    records = [own_summary(record) for record in installed().records(kind)]
     if as_json:
         echo_json(records, list[Record])
         return

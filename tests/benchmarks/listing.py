@@ -62,6 +62,7 @@ def run(command: list[str], site: Path | None, home: str) -> float:
     environ = {key: value for key, value in os.environ.items() if not key.startswith("DS_")}
     environ |= {"HOME": home, "XDG_CONFIG_HOME": home}
     environ.pop("PYTHONPATH", None)
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # pip compiles what users install
     if site is not None:
         environ["PYTHONPATH"] = str(site)
     start = time.perf_counter()

@@ -98,7 +98,7 @@ class LossScale:
             self._stuck_steps = 0
             self._good_steps += 1
             if self._good_steps >= self.growth_interval:
-                self._set(self.value * self.growth_factor)
+                self.set(self.value * self.growth_factor)
             return
         if self.value <= self.min_scale:
             self._stuck_steps += 1
@@ -108,9 +108,10 @@ class LossScale:
                     f"smallest loss scale ({self.min_scale:g}): the loss itself is nan or inf. "
                     "Look at the data and the learning rate."
                 )
-        self._set(self.value * self.backoff_factor)
+        self.set(self.value * self.backoff_factor)
 
-    def _set(self, value: float) -> None:
+    def set(self, value: float) -> None:
+        """Move to `value`, within the limits; good steps are counted anew."""
         self.value = min(max(value, self.min_scale), self.max_scale)
         self._good_steps = 0
         devices, self._factors = list(self._factors), {}
@@ -127,7 +128,7 @@ class LossScale:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
-        self._set(float(state["scale"]))
+        self.set(float(state["scale"]))
         self._good_steps = int(state["good_steps"])
         self._stuck_steps = int(state["stuck_steps"])
 

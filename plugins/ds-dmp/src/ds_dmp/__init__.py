@@ -1,0 +1,1 @@
+"""Dynamic mixed precision: each layer computes in 16 bit while its gradients are stable."""

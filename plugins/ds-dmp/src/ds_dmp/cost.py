@@ -14,15 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pydantic
+
 from ds_core.components import disk_cache
 from ds_core.components.layout import undisturbed
-
 from ds_dmp.layers import Layer
 from ds_dmp.products import CONVOLUTION, LINEAR, NAMES
 
 if TYPE_CHECKING:
-    from ds_core.components import Backend
     from torch import Tensor
+
+    from ds_core.components import Backend
 
 MARGIN = 1.15
 """Nearer than this, two times cannot be told apart on a machine in use."""
@@ -119,7 +120,7 @@ def _load(file: str) -> dict[str, tuple[float, float, float]]:
 def _measure(backend: Backend, layer: Layer, dtype: str) -> tuple[float, float, float]:
     import torch
 
-    module = layer.module
+    module: Any = layer.module
     device = next(module.parameters()).device
     shape = list(layer.shapes[0])
     limit = _WORK.get(device.type, _MUCH_WORK)
@@ -128,7 +129,7 @@ def _measure(backend: Backend, layer: Layer, dtype: str) -> tuple[float, float, 
     low: torch.dtype = getattr(torch, NAMES[dtype])
     with undisturbed(backend, module):
         x = torch.randn(shape, device=device)
-    if layer.kind == CONVOLUTION and not layer.module.weight.is_contiguous() and x.dim() == 4:
+    if layer.kind == CONVOLUTION and not module.weight.is_contiguous() and x.dim() == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     weights = [p for p in module.parameters() if p.requires_grad]
 
@@ -138,7 +139,8 @@ def _measure(backend: Backend, layer: Layer, dtype: str) -> tuple[float, float, 
         def run() -> Tensor:
             with backend.autocast(low, **options), torch.enable_grad():
                 y: Tensor = module(leaf)
-            return torch.autograd.grad(y, [leaf, *weights], torch.ones_like(y))[0]
+            gradient: Tensor = torch.autograd.grad(y, [leaf, *weights], torch.ones_like(y))[0]
+            return gradient
 
         return run
 
@@ -146,9 +148,9 @@ def _measure(backend: Backend, layer: Layer, dtype: str) -> tuple[float, float, 
         y = module(x)
 
     def casts() -> Tensor:
-        wide, narrow = x.to(low), y.to(low)
-        wide.float()
-        return narrow.float()
+        x.to(low).float()
+        back: Tensor = y.to(low).float()
+        return back
 
     runs = (step(low), step(torch.float32, enabled=False), casts)
     best = [float("inf")] * len(runs)

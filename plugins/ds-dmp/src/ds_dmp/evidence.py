@@ -16,6 +16,9 @@ ROUNDING = {"bf16": 2.0**-9 / 3**0.5, "fp16": 2.0**-12 / 3**0.5}
 SMALLEST_LOG2 = -25.0
 """Magnitudes below two to this are rounded to zero in float16."""
 
+NORMAL = 2.0**11
+"""From there to float16's smallest number of full precision."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -45,7 +48,7 @@ class Spread:
         if not self.count:
             return 0.0
         quantile = self.mean + NormalDist().inv_cdf(limit) * self.deviation
-        return 2.0 ** min(max(SMALLEST_LOG2 - quantile, -120.0), 120.0)
+        return math.ldexp(1.0, math.ceil(min(max(SMALLEST_LOG2 - quantile, -120.0), 120.0)))
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,10 @@ class Evidence:
     incoming: Spread = field(default_factory=Spread)
     """Gradients of the layer's inputs, computed in float32 on a sample."""
     output_peak: float = 0.0
-    errors: Mapping[str, float] = field(default_factory=dict)
-    """Relative error of the layer's products by dtype, the larger of forward and backward."""
+    forward: Mapping[str, float] = field(default_factory=dict)
+    """Relative error of the layer's outputs, by dtype."""
+    backward: Mapping[str, float] = field(default_factory=dict)
+    """Relative error of the gradient of its inputs, by dtype."""
     logits: float = 0.0
     """Error of attention's logits, in units of the dtype's rounding."""
     broken: str = ""
@@ -89,6 +94,20 @@ class Evidence:
     """The loss scale that gradients carried."""
     mean_square: float = 0.0
     """Of the output's gradient, without the scale."""
+
+    def flushed(self, scale: float | None = None) -> float:
+        """The share of gradients that float16 rounds to zero, at another loss scale if given."""
+        factor = 1.0 if scale is None else scale / self.scale
+        return max(spread.flushed(factor) for spread in (self.outgoing, self.incoming))
+
+    def error(self, dtype: str) -> float:
+        """Relative error of the layer's products, the larger of forward and backward."""
+        return max(self.forward.get(dtype, 0.0), self.backward.get(dtype, 0.0))
+
+    @property
+    def vanished(self) -> bool:
+        """Whether gradients came and all were zero."""
+        return bool(self.outgoing.zeros) and not self.outgoing.count
 
     def needed_scale(self, limit: float) -> float:
         """The smallest loss scale at which float16 flushes no more than `limit`."""
@@ -117,7 +136,9 @@ class Evidence:
         # In float16 a backward that overflows asks for another loss scale first.
         if dtype == now and (self.broken == "forward" or (self.broken and now != "fp16")):
             found.append(Danger(math.inf, f"inf or nan arose in {self.broken}"))
-        error = self.errors.get(dtype, 0.0)
+        # In float16, what too small a scale has made subnormal is mended by a larger one.
+        outgrown = dtype == "fp16" and scale > self.scale
+        error = self.forward.get(dtype, 0.0) if outgrown else self.error(dtype)
         found.append(Danger(error / limits.error, f"products off by {error:.2g}"))
         logit = self.logits * ROUNDING[dtype]
         found.append(Danger(logit / limits.logit, f"attention logits off by {logit:.2g}"))
@@ -129,10 +150,8 @@ class Evidence:
                 found.append(
                     Danger(4 * headroom if headroom > 1 else headroom, f"outputs up to {peak:.3g}")
                 )
-            flushed = max(
-                spread.flushed(scale / self.scale) for spread in (self.outgoing, self.incoming)
-            )
+            flushed = self.flushed(scale)
             found.append(Danger(flushed / limits.flush, f"{flushed:.2g} of the gradients vanish"))
-            if now == "fp16" and self.outgoing.zeros and not self.outgoing.count:
+            if now == "fp16" and self.vanished and not outgrown:
                 found.append(Danger(1.5, "all gradients vanished"))
         return max(found, key=lambda danger: danger.value)

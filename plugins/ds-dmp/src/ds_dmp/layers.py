@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ds_core.nested import map_tensors, tensors_in
-
 from ds_dmp import attention, products, watch
 
 if TYPE_CHECKING:
     import torch
-    from ds_core.changes import Changes
     from torch import Tensor
     from torch.nn import Module
+
+    from ds_core.changes import Changes
 
 
 class Region:
@@ -169,7 +169,8 @@ def _observe(layer: Layer, x: Tensor, y: Tensor, key: Any) -> Tensor | None:
     import torch
 
     row, probe = layer.row, layer.probe
-    assert row is not None and probe is not None
+    assert row is not None
+    assert probe is not None
     watch.add(row, "calls", torch.ones((), device=row.device))
     watch.add(row, "input_peak", *watch.peak(x), *watch.peak(y))
     if layer.kind == products.MULTIHEAD and isinstance(key, torch.Tensor) and x.dim() in (2, 3):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pydantic
+
 from ds_core.components import Options
 
 

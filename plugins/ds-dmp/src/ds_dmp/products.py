@@ -26,7 +26,7 @@ multiplies by its own weight; a module that computes attention from its children
 NAMES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
-def kind_of(module: Module) -> str | None:
+def kind_of(module: Any) -> str | None:
     """The kind of a module that does matrix products itself; None for all others."""
     import torch
     from torch.nn.modules.conv import _ConvNd
@@ -45,13 +45,13 @@ def kind_of(module: Module) -> str | None:
     return None
 
 
-def multiply_adds(module: Module, kind: str, x: Tensor, y: Tensor) -> int:
+def multiply_adds(module: Any, kind: str, x: Tensor, y: Tensor) -> int:
     """Of one forward, from the shapes that went in and came out; attention's own left out."""
     if kind == ATTENTION:
         return 0
     if kind == MULTIHEAD:
         tokens = math.prod(x.shape[:-1])
-        return tokens * sum(p.numel() for p in module.parameters() if p.dim() == 2)
+        return tokens * sum(int(p.numel()) for p in module.parameters() if p.dim() == 2)
     weight = largest_weight(module)
     if weight is None:
         return 0
@@ -69,7 +69,7 @@ def largest_weight(module: Module) -> Tensor | None:
 
 
 def probe(
-    module: Module,
+    module: Any,
     kind: str,
     original: Callable[..., Any],
     dtypes: Sequence[str],
@@ -126,18 +126,23 @@ def probe(
     plain = not parametrize.is_parametrized(module)
     quiet = not any(True for _ in module.buffers(recurse=False)) and plain
     if kind == LINEAR and own and plain:
-        return Probe(dtypes, rows, _rows, forward, linear)
+        return Probe(dtypes, rows, _rows, _same_rows, forward, linear)
     if kind == CONVOLUTION and own and plain:
         simple = module.padding_mode == "zeros" and not isinstance(module.padding, str)
         images = range(module.weight.dim(), module.weight.dim() + 1)
-        return Probe(dtypes, images, _images, forward, convolution if simple else None)
+        again = convolution if simple else None
+        return Probe(dtypes, images, _images, _same_images, forward, again)
     if kind in (LINEAR, PRODUCT) and quiet and not attention.names_randomness(module):
-        return Probe(dtypes, rows, _rows, forward, None)
-    return Probe(dtypes, rows, _rows, None, None)
+        return Probe(dtypes, rows, _rows, _same_rows, forward, None)
+    return Probe(dtypes, rows, _rows, _same_rows, None, None)
 
 
 def _rows(tensor: Tensor) -> Tensor:
     return thin(tensor, ROWS * tensor.shape[-1], keep=1)
+
+
+def _same_rows(gradient: Tensor, sample: Tensor) -> Tensor:
+    return _rows(gradient)
 
 
 def _images(tensor: Tensor) -> Tensor:
@@ -145,7 +150,11 @@ def _images(tensor: Tensor) -> Tensor:
     return tensor[: max(ROWS // max(pixels, 1), 1)]
 
 
-def multihead_logits(module: Module, query: Tensor, key: Tensor) -> Tensor:
+def _same_images(gradient: Tensor, sample: Tensor) -> Tensor:
+    return gradient[: sample.shape[0]]
+
+
+def multihead_logits(module: Any, query: Tensor, key: Tensor) -> Tensor:
     """The error of a `MultiheadAttention`'s logits; see `attention.logit_error`."""
     import torch
 
@@ -163,5 +172,6 @@ def multihead_logits(module: Module, query: Tensor, key: Tensor) -> Tensor:
         offset = None if bias is None else bias.detach()[start : start + width].float()
         sample = tensor.detach()[:1] if tensor.dim() == 3 else tensor.detach()[None]
         made = torch.nn.functional.linear(sample.float(), weight[:width].float(), offset)
-        projected.append(made.unflatten(-1, (int(module.num_heads), -1)).transpose(1, 2))
+        heads = made.reshape(*made.shape[:-1], int(module.num_heads), -1)
+        projected.append(heads.transpose(1, 2))
     return attention.logit_error(projected[0], projected[1], None)

@@ -18,8 +18,14 @@ class Unit:
 
     @property
     def multiply_adds(self) -> int:
-        """Of the step that was watched last; weights stand in where shapes were not seen."""
+        """Of the step that was watched last; 0 where shapes were not seen."""
         return sum(layer.multiply_adds for layer in self.layers)
+
+    @property
+    def weights(self) -> int:
+        """Numbers that its layers multiply by."""
+        matrices = [p for layer in self.layers for p in layer.module.parameters() if p.dim() > 1]
+        return sum(matrix.numel() for matrix in matrices)
 
     @property
     def kind(self) -> str:

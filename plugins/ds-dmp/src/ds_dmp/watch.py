@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ds_dmp.evidence import Evidence, Spread
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 SAMPLE = 16_384
@@ -30,12 +29,16 @@ ROWS = 128
 CANDIDATES = 2
 """16-bit dtypes that a probe compares at most."""
 
-SUMS = ("calls", "forward_ref", "forward_0", "forward_1")
-SUMS += ("out_count", "out_zeros", "out_log", "out_log2", "out_square")
-SUMS += ("in_count", "in_zeros", "in_log", "in_log2", "in_square")
-SUMS += ("backward_ref", "backward_0", "backward_1")
-PEAKS = ("input_peak", "input_bad", "output_peak", "output_bad")
-PEAKS += ("out_peak", "out_bad", "in_peak", "in_bad", "weight_bad", "logits")
+SUMS: tuple[str, ...] = (
+    *("calls", "forward_ref", "forward_0", "forward_1"),
+    *("out_count", "out_zeros", "out_log", "out_log2", "out_square"),
+    *("in_count", "in_zeros", "in_log", "in_log2", "in_square"),
+    *("backward_ref", "backward_0", "backward_1"),
+)
+PEAKS: tuple[str, ...] = (
+    *("input_peak", "input_bad", "output_peak", "output_bad"),
+    *("out_peak", "out_bad", "in_peak", "in_bad", "weight_bad", "logits"),
+)
 WIDTH = len(SUMS) + len(PEAKS)
 _AT = {name: index for index, name in enumerate(SUMS + PEAKS)}
 
@@ -48,7 +51,9 @@ class Probe(NamedTuple):
     dims: range
     """How many dimensions inputs with a batch may have."""
     sample: Callable[[Tensor], Tensor]
-    """Takes the same part of inputs, outputs and gradients."""
+    """Takes a part of the inputs."""
+    match: Callable[[Tensor, Tensor], Tensor]
+    """`match(gradient, sample)`: the same part of the outputs' gradient."""
     forward: Callable[[Tensor, str], Tensor] | None
     """`forward(inputs, dtype)` in `fp32`, `bf16` or `fp16`; None where that is not safe."""
     backward: Callable[[Tensor, Tensor, str], Tensor] | None
@@ -111,19 +116,24 @@ def compare(row: Tensor, prefix: str, reference: Tensor, others: Sequence[Tensor
     """Add the square of float32's products, and of the errors of 16-bit ones.
 
     In the forward, what all rows or pixels of a channel have in common counts for nothing: a layer
-    whose outputs are 1000 plus a little has lost the little when they are rounded.
+    whose outputs are 1000 plus a little has lost the little when they are rounded, and an error
+    that all share is a shifted bias.
     """
-    base = reference
-    if prefix == "forward":
-        base = reference.flatten(0, -2)
-        base = base - base.mean(0, keepdim=True) if base.shape[0] > 1 else base
-    errors = [(other.float() - reference).square().sum() for other in others]
-    add(row, f"{prefix}_ref", base.square().sum(), *errors)
+
+    def square(tensor: Tensor) -> Tensor:
+        if prefix == "forward":
+            tensor = tensor.flatten(0, -2)
+            if tensor.shape[0] > 1:
+                tensor = tensor - tensor.mean(0, keepdim=True)
+        return tensor.square().sum()
+
+    errors = [square(other.float() - reference) for other in others]
+    add(row, f"{prefix}_ref", square(reference), *errors)
 
 
 @functools.cache
 def identities() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    """`entering(x, row)` and `leaving(y, sample_of_x, row, probe)`: identities that see gradients pass."""
+    """Identities that see gradients: `entering(x, row)`, `leaving(y, sample_of_x, row, probe)`."""
     import torch
 
     class Entering(torch.autograd.Function):
@@ -133,7 +143,7 @@ def identities() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
             return x.view_as(x)
 
         @staticmethod
-        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
             largest, bad = peak(gradient)
             add(ctx.row, "in_peak", largest, bad)
             return gradient, None
@@ -145,13 +155,13 @@ def identities() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
             return y.view_as(y)
 
         @staticmethod
-        def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
             row, probe = ctx.row, ctx.probe
             add(row, "out_peak", *peak(gradient))
             spread(row, "out", thin(gradient, SAMPLE))
             if probe.backward is not None:
                 with torch.no_grad():
-                    g = probe.sample(gradient)
+                    g = probe.match(gradient, ctx.x)
                     reference = probe.backward(g, ctx.x, "fp32")
                     low = [probe.backward(g, ctx.x, dtype) for dtype in probe.dtypes]
                     compare(row, "backward", reference, low)
@@ -159,7 +169,7 @@ def identities() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
                     add(row, "in_peak", peak(reference)[0])
             return gradient, None, None, None
 
-    return Entering.apply, Leaving.apply  # type: ignore[return-value]
+    return Entering.apply, Leaving.apply
 
 
 def evidence(row: Sequence[float], dtypes: Sequence[str], scale: float) -> Evidence:
@@ -177,21 +187,13 @@ def evidence(row: Sequence[float], dtypes: Sequence[str], scale: float) -> Evide
         broken = "forward"
     elif not value["output_bad"] and (value["in_bad"] or value["weight_bad"]):
         broken = "" if value["out_bad"] else "backward"
-    errors = {}
-    for index, dtype in enumerate(dtypes):
-        found = [
-            math.sqrt(value[f"{way}_{index}"] / value[f"{way}_ref"])
-            for way in ("forward", "backward")
-            if value[f"{way}_ref"] > 0 and math.isfinite(value[f"{way}_ref"])
-        ]
-        # Something not finite is an overflow, which peaks tell better than errors.
-        errors[dtype] = max((error for error in found if math.isfinite(error)), default=0.0)
     return Evidence(
         calls=value["calls"],
         outgoing=_spread(value, "out"),
         incoming=_spread(value, "in"),
         output_peak=value["output_peak"],
-        errors=errors,
+        forward=_errors(value, "forward", dtypes),
+        backward=_errors(value, "backward", dtypes),
         logits=value["logits"],
         broken=broken,
         spoiled_input=bool(value["input_bad"]),
@@ -199,6 +201,15 @@ def evidence(row: Sequence[float], dtypes: Sequence[str], scale: float) -> Evide
         scale=scale,
         mean_square=_finite(value["out_square"]) / max(count + value["out_zeros"], 1) / scale**2,
     )
+
+
+def _errors(value: dict[str, float], way: str, dtypes: Sequence[str]) -> dict[str, float]:
+    base = value[f"{way}_ref"]
+    if not 0 < base < math.inf:
+        return {}
+    found = {dtype: math.sqrt(value[f"{way}_{i}"] / base) for i, dtype in enumerate(dtypes)}
+    # Something not finite is an overflow, which peaks tell better than errors.
+    return {dtype: error for dtype, error in found.items() if math.isfinite(error)}
 
 
 def _spread(value: dict[str, float], prefix: str) -> Spread:

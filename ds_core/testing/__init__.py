@@ -1,8 +1,9 @@
 """What plugin authors prove their components with: conformance suites and instruments.
 
 The instruments say what they are in their names: a simulated device computes on the CPU under
-another device's name, an emulated cluster is network namespaces with rate-limited wires. Neither
-stands in for the real thing in the product.
+another device's name, an emulated cluster is network namespaces with rate-limited wires, emulated
+16-bit matrix units are float32 ones with rounded results. None stands in for the real thing in the
+product.
 
 Everything here is imported when it is first used; the suites need pytest
 (`pip install "ds-core[testing]"`).
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ds_core.testing.conformance.transform import TransformConformance
     from ds_core.testing.emulated_cluster import EmulatedCluster, EmulationUnavailable, lower_bound
     from ds_core.testing.emulated_cluster.fixtures import requires_emulated_cluster
+    from ds_core.testing.emulated_units import emulated_16bit
     from ds_core.testing.simulated import Faults, simulated_device
     from ds_core.testing.simulated.device import SimulatedDevice
 
@@ -39,6 +41,7 @@ _HOME = {
     "TopologyConformance": "ds_core.testing.conformance.topology",
     "TransformConformance": "ds_core.testing.conformance.transform",
     "check": "ds_core.testing.conformance.checks",
+    "emulated_16bit": "ds_core.testing.emulated_units",
     "lower_bound": "ds_core.testing.emulated_cluster",
     "requires_emulated_cluster": "ds_core.testing.emulated_cluster.fixtures",
     "simulated_device": "ds_core.testing.simulated",
@@ -57,6 +60,7 @@ __all__ = [
     "TopologyConformance",
     "TransformConformance",
     "check",
+    "emulated_16bit",
     "lower_bound",
     "requires_emulated_cluster",
     "simulated_device",

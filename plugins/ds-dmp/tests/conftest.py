@@ -18,6 +18,7 @@ def _one_measurement(tmp_path_factory):
     """Measure dtypes once for the whole run."""
     patch = pytest.MonkeyPatch()
     patch.setenv("DS_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    torch.set_num_threads(1)  # on tensors so small, threads only wait for each other
     yield
     patch.undo()
 

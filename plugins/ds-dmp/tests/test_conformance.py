@@ -36,3 +36,12 @@ class TestBfloat16(Emulated):
 
 class TestFloat16(Emulated):
     options = {**QUICK, "dtypes": ["fp16"]}
+
+
+class TestLean(Emulated):
+    options = {**QUICK, "memory": "lean"}
+
+
+class TestLeanPlus(Emulated):
+    options = {**QUICK, "memory": "lean+"}
+    tolerance = 0.2

@@ -8,7 +8,7 @@ from ds_dmp.evidence import Evidence, Limits, Spread
 from hypothesis import given
 from hypothesis import strategies as st
 
-LIMITS = Limits(error=0.05, flush=0.05, logit=0.1)
+LIMITS = Limits(error=0.05, impact=0.1, flush=0.05, logit=0.1)
 LADDER = ("bf16", "fp32")
 
 

@@ -16,6 +16,9 @@ ROUNDING = {"bf16": 2.0**-9 / 3**0.5, "fp16": 2.0**-12 / 3**0.5}
 SMALLEST_LOG2 = -25.0
 """Magnitudes below two to this are rounded to zero in float16."""
 
+OUTLIER = 10.0
+"""Times the median layer's impact, from which a layer's errors stand out."""
+
 NORMAL = 2.0**11
 """From there to float16's smallest number of full precision."""
 
@@ -56,6 +59,7 @@ class Limits:
     """Above which a layer counts as unstable; see `DmpOptions`."""
 
     error: float
+    impact: float
     flush: float
     logit: float
 
@@ -82,6 +86,10 @@ class Evidence:
     """Relative error of the layer's outputs, by dtype."""
     backward: Mapping[str, float] = field(default_factory=dict)
     """Relative error of the gradient of its inputs, by dtype."""
+    impact: Mapping[str, float] = field(default_factory=dict)
+    """What its outputs' errors do to the loss, in parts of what the model's outputs do to it."""
+    usual_impact: Mapping[str, float] = field(default_factory=dict)
+    """The median impact of the layers of the same look."""
     logits: float = 0.0
     """Error of attention's logits, in units of the dtype's rounding."""
     broken: str = ""
@@ -140,6 +148,13 @@ class Evidence:
         outgrown = dtype == "fp16" and scale > self.scale
         error = self.forward.get(dtype, 0.0) if outgrown else self.error(dtype)
         found.append(Danger(error / limits.error, f"products off by {error:.2g}"))
+        impact = self.impact.get(dtype, 0.0)
+        usual = self.usual_impact.get(dtype, 0.0)
+        if usual > 0:
+            # In a net that has learnt nothing yet, all rounding may matter as much as the signal,
+            # and no layer is to blame: only what stands out counts.
+            standing_out = min(impact / limits.impact, impact / usual / OUTLIER)
+            found.append(Danger(standing_out, f"its errors move the loss by {impact:.2g}"))
         logit = self.logits * ROUNDING[dtype]
         found.append(Danger(logit / limits.logit, f"attention logits off by {logit:.2g}"))
         if dtype == "fp16":

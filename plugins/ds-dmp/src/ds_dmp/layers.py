@@ -34,7 +34,11 @@ class Region:
         self.watching = False
         self.order = 0
         # Made now, as torch.compile traces no making of classes.
-        self.entering, self.leaving = watch.identities()
+        self.entering, self.leaving, self.ending = watch.identities()
+        self.row: Tensor | None = None
+        """Where the statistics of the model's outputs go."""
+        self.trains = False
+        """Whether the model has anything to train."""
 
 
 @dataclass
@@ -107,7 +111,7 @@ def surround(layer: Layer, dtypes: Sequence[str], changes: Changes) -> None:
     def forward(self: Module, *args: Any, **kwargs: Any) -> Any:
         if not region.on:
             return original(self, *args, **kwargs)
-        if region.watching and args:
+        if region.watching:
             return _watched(layer, original, args, kwargs)
         return _in_dtype(layer, original, args, kwargs)
 
@@ -131,41 +135,43 @@ def _in_dtype(layer: Layer, original: Any, args: tuple[Any, ...], kwargs: dict[s
 def _watched(layer: Layer, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     import torch
 
-    row, first, rest = layer.row, args[0], args[1:]
-    compiling = torch.compiler.is_compiling()
-    tensor = isinstance(first, torch.Tensor) and first.is_floating_point()
-    if row is None or not tensor or not torch.is_grad_enabled():
+    row, compiling = layer.row, torch.compiler.is_compiling()
+    given = [one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)]
+    first = given[0] if given else None
+    if row is None or first is None or not first.is_floating_point() or not torch.is_grad_enabled():
         return _in_dtype(layer, original, args, kwargs)
-    inside = first
     if first.requires_grad:
         inside = layer.region.entering(first, row)
         # Attention is often given one tensor three times, and asks whether it is the same.
-        rest = tuple(inside if other is first else other for other in rest)
-        kwargs = {key: inside if other is first else other for key, other in kwargs.items()}
+        args = tuple(inside if one is first else one for one in args)
+        kwargs = {key: inside if one is first else one for key, one in kwargs.items()}
     if layer.kind == products.ATTENTION and not compiling:
         with attention.logit_watch(lambda error: watch.add(row, "logits", error)):
-            output = _in_dtype(layer, original, (inside, *rest), kwargs)
+            output = _in_dtype(layer, original, args, kwargs)
     else:
-        output = _in_dtype(layer, original, (inside, *rest), kwargs)
+        output = _in_dtype(layer, original, args, kwargs)
     y = next(iter(tensors_in(output)), None)
     if y is None or not y.is_floating_point():
         return output
     with torch.no_grad():
-        sample = _observe(layer, first, y, (rest[0] if rest else kwargs.get("key", first)))
+        sample, errors = _observe(layer, first, y, given[1] if len(given) > 1 else first)
     if not compiling:
         _note(layer, first, y)
+        if errors and layer.region.trains:
+            # A frozen layer that nothing trains before: what its errors do shows in gradients.
+            y.requires_grad_()
     if not y.requires_grad:
         return output
     probe = layer.probe
     assert probe is not None
-    if sample is None or not first.requires_grad:
+    if not first.requires_grad:
         probe = probe._replace(backward=None)
-    seen = layer.region.leaving(y, sample, row, probe)
+    seen = layer.region.leaving(y, sample, errors, row, probe)
     return map_tensors(lambda other: seen if other is y else other, output)
 
 
-def _observe(layer: Layer, x: Tensor, y: Tensor, key: Any) -> Tensor | None:
-    """Add what a forward tells; returns the sample of inputs that the backward needs."""
+def _observe(layer: Layer, x: Tensor, y: Tensor, key: Tensor) -> tuple[Tensor | None, list[Tensor]]:
+    """Add what a forward tells; returns a sample of its inputs and the errors of its outputs."""
     import torch
 
     row, probe = layer.row, layer.probe
@@ -173,15 +179,24 @@ def _observe(layer: Layer, x: Tensor, y: Tensor, key: Any) -> Tensor | None:
     assert probe is not None
     watch.add(row, "calls", torch.ones((), device=row.device))
     watch.add(row, "input_peak", *watch.peak(x), *watch.peak(y))
-    if layer.kind == products.MULTIHEAD and isinstance(key, torch.Tensor) and x.dim() in (2, 3):
+    if layer.kind == products.MULTIHEAD and x.dim() in (2, 3):
         watch.add(row, "logits", products.multihead_logits(layer.module, x, key))
     if probe.forward is None or x.dim() not in probe.dims or x.numel() == 0:
-        return None
+        return None, []
     sample = probe.sample(x).detach().clone()
     reference = probe.forward(sample, "fp32").float()
     low = [probe.forward(sample, dtype) for dtype in probe.dtypes]
-    watch.compare(row, "forward", reference, low)
-    return sample
+    return sample, watch.compare(row, "forward", reference, low)
+
+
+def watch_output(region: Region, output: Any) -> Any:
+    """Have the gradients of the model's outputs seen."""
+    row = region.row
+
+    def ending(tensor: Tensor) -> Tensor:
+        return region.ending(tensor, row) if tensor.requires_grad else tensor
+
+    return output if row is None else map_tensors(ending, output)
 
 
 def _note(layer: Layer, x: Tensor, y: Tensor) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ds_dmp import watch
 from ds_dmp.evidence import Evidence
-from ds_dmp.layers import Layer
+from ds_dmp.layers import Layer, Region
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +23,7 @@ class Looks:
     read after the next step, when it has long arrived, so that nobody waits for it.
     """
 
-    def __init__(self, layers: Sequence[Layer], device: torch.device) -> None:
+    def __init__(self, layers: Sequence[Layer], region: Region, device: torch.device) -> None:
         import torch
 
         self.layers = layers
@@ -37,6 +39,9 @@ class Looks:
             self._tables[home] = table
             for index, layer in enumerate(inside):
                 layer.row = table[index]
+        # The last row is the model's output's.
+        self._output = torch.zeros(1, watch.WIDTH, device=device)
+        region.row = self._output[0]
         self._order = [layer for inside in homes.values() for layer in inside]
         self._pending: Tensor | None = None
         self._scale = 1.0
@@ -71,8 +76,8 @@ class Looks:
         """
         import torch
 
-        table = torch.cat([one.to(self.device) for one in self._tables.values()])
-        for one in self._tables.values():
+        table = torch.cat([one.to(self.device) for one in self._all()])
+        for one in self._all():
             one.zero_()
         sums, peaks = table[:, : len(watch.SUMS)].contiguous(), table[:, len(watch.SUMS) :]
         peaks = peaks.contiguous()
@@ -100,31 +105,36 @@ class Looks:
         if self._arrived is not None:
             self._arrived.synchronize()
         rows, self._pending = self._pending.tolist(), None
-        return {
-            layer.name: watch.evidence(row, dtypes, self._scale)
-            for layer, row in zip(self._order, rows, strict=True)
+        found = {
+            layer.name: watch.evidence(row, dtypes, self._scale, rows[-1])
+            for layer, row in zip(self._order, rows[:-1], strict=True)
         }
+        impacts = [one.impact for one in found.values() if one.impact]
+        usual = {
+            dtype: median(impact[dtype] for impact in impacts)
+            for dtype in dtypes
+            if impacts and all(dtype in impact for impact in impacts)
+        }
+        return {name: replace(one, usual_impact=usual) for name, one in found.items()}
+
+    def _all(self) -> list[Tensor]:
+        return [*self._tables.values(), self._output]
 
     def forget(self) -> None:
         """Drop a look that is under way, and what was gathered since."""
         self._pending = None
-        for table in self._tables.values():
+        for table in self._all():
             table.zero_()
 
     def state_dict(self) -> dict[str, Any]:
         """A look under way, by layer."""
         if self._arrived is not None:
             self._arrived.synchronize()
-        names = [layer.name for layer in self._order]
-        gathered = dict.fromkeys(names)
-        for layer in self._order:
-            assert layer.row is not None
-            gathered[layer.name] = layer.row.detach().cpu().clone()
         return {
             "scale": self._scale,
-            "names": names,
+            "names": [layer.name for layer in self._order],
             "pending": None if self._pending is None else self._pending.clone(),
-            "gathered": gathered,
+            "gathered": [table.detach().cpu().clone() for table in self._all()],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -135,6 +145,5 @@ class Looks:
             return
         self._arrived = None
         self._pending = None if state["pending"] is None else state["pending"].clone()
-        for layer in self._order:
-            assert layer.row is not None
-            layer.row.copy_(state["gathered"][layer.name])
+        for table, gathered in zip(self._all(), state["gathered"], strict=True):
+            table.copy_(gathered)

@@ -23,6 +23,9 @@ class DmpOptions(Options):
     error_limit: float = pydantic.Field(default=0.05, gt=0, lt=1)
     """Relative error of a layer's products, forward or backward, above which it is unstable; of
     outputs it is taken against what they vary by, not against their common offset."""
+    impact_limit: float = pydantic.Field(default=0.01, gt=0)
+    """How far a layer's rounding errors may move the loss, in parts of what the variation of the
+    model's outputs moves it by; only a layer that stands out from the others counts."""
     flush_limit: float = pydantic.Field(default=0.05, gt=0, lt=1)
     """Share of a layer's gradients that may vanish in float16."""
     logit_limit: float = pydantic.Field(default=0.1, gt=0)

@@ -47,7 +47,9 @@ class Plan:
 
     def _decisions(self, units: Sequence[str]) -> Decisions:
         config = self.config
-        limits = Limits(config.error_limit, config.flush_limit, config.logit_limit)
+        limits = Limits(
+            config.error_limit, config.impact_limit, config.flush_limit, config.logit_limit
+        )
         return Decisions(
             units, self.ladder, limits, config.sustain, config.patience, config.max_flips
         )
@@ -200,6 +202,8 @@ class Plan:
                 or "none",
                 "error": max((one.error(self.ladder[0]) for one in seen), default=0.0),
             }
+            low_impact = (one.impact.get(self.ladder[0], 0.0) for one in seen)
+            row["impact"] = max(low_impact, default=0.0)
             if "fp16" in self.ladder:
                 row["flushed"] = max((one.flushed() for one in seen), default=0.0)
             row["bytes saved"] = sum(layer.saved for layer in unit.layers) if low else 0

@@ -93,13 +93,10 @@ class Dmp(PrecisionPolicy):
     def ds_prepare_model(self, session: Session, model: Module) -> None:
         """Take hold of the layers' forwards and of what is saved for the backward."""
         self._plan = self._looks = self._scale = self._lean = None
-        if not agreed(self._ladder, session):
-            self._ladder, self._reason = [FULL], "ranks differ in which 16-bit dtype is fast"
-        if len(self._ladder) > 1:
-            self._make_plan(session, model)
         if self.config.memory != "standard":
             from ds_dmp.lean.memory import LeanMemory
 
+            # First, as it recomputes only modules whose forwards are still torch's own.
             self._lean = LeanMemory(
                 model,
                 session.changes,
@@ -107,6 +104,10 @@ class Dmp(PrecisionPolicy):
                 budget=self.config.budget(),
                 seed=self.config.seed,
             )
+        if not agreed(self._ladder, session):
+            self._ladder, self._reason = [FULL], "ranks differ in which 16-bit dtype is fast"
+        if len(self._ladder) > 1:
+            self._make_plan(session, model)
 
     def _make_plan(self, session: Session, model: Module) -> None:
         from ds_dmp.complaints import Complaints
@@ -161,21 +162,25 @@ class Dmp(PrecisionPolicy):
             from ds_dmp.looks import Looks
 
             # Only now is the model where it will stay.
-            self._looks = Looks(self._plan.layers, session.device)
+            self._looks = Looks(self._plan.layers, self._plan.region, session.device)
             self._watch_next(session)
             self._open_trace(session)
-            region = self._surrounding(session.device.type)
+            region = self._surrounding(session)
         lean = self._lean.around() if self._lean is not None else None
         return _nested(lean, region) if lean and region else lean or region
 
-    def _surrounding(self, device_type: str) -> Around:
+    def _surrounding(self, session: Session) -> Around:
         import torch
 
+        from ds_dmp.layers import watch_output
         from ds_dmp.products import NAMES
+
+        device_type = session.device.type
 
         assert self._plan is not None
         region, dtype = self._plan.region, getattr(torch, NAMES[self._ladder[0]])
         region.dtype = dtype
+        region.trains = bool(session.optimizers)
 
         def wide(tensor: Tensor) -> Tensor:
             return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
@@ -196,7 +201,8 @@ class Dmp(PrecisionPolicy):
                     output = call(*args, **kwargs)
             finally:
                 region.on = False
-            return map_tensors(wide, output)
+            output = map_tensors(wide, output)
+            return watch_output(region, output) if region.watching else output
 
         return around
 
@@ -333,7 +339,7 @@ class Dmp(PrecisionPolicy):
         from ds_dmp.looks import Looks
 
         self._take(session, model)
-        self._looks = Looks(self._plan.layers, session.device)
+        self._looks = Looks(self._plan.layers, self._plan.region, session.device)
 
     @hookimpl
     def ds_session_end(self, session: Session) -> None:

@@ -97,7 +97,10 @@ def probe(
         # Casts of weights that are cached without gradients would be met by the real forward.
         with region(low, cache_enabled=False, **options):
             y: Tensor = original(module, x.float())
-        return y.movedim(1, -1) if kind == CONVOLUTION else y
+        return last(y)
+
+    def last(tensor: Tensor) -> Tensor:
+        return tensor.movedim(1, -1) if kind == CONVOLUTION else tensor
 
     def linear(g: Tensor, x: Tensor, dtype: str) -> Tensor:
         with region(torch.bfloat16, enabled=False):
@@ -126,15 +129,15 @@ def probe(
     plain = not parametrize.is_parametrized(module)
     quiet = not any(True for _ in module.buffers(recurse=False)) and plain
     if kind == LINEAR and own and plain:
-        return Probe(dtypes, rows, _rows, _same_rows, forward, linear)
+        return Probe(dtypes, rows, _rows, last, _same_rows, forward, linear)
     if kind == CONVOLUTION and own and plain:
         simple = module.padding_mode == "zeros" and not isinstance(module.padding, str)
         images = range(module.weight.dim(), module.weight.dim() + 1)
         again = convolution if simple else None
-        return Probe(dtypes, images, _images, _same_images, forward, again)
+        return Probe(dtypes, images, _images, last, _same_images, forward, again)
     if kind in (LINEAR, PRODUCT) and quiet and not attention.names_randomness(module):
-        return Probe(dtypes, rows, _rows, _same_rows, forward, None)
-    return Probe(dtypes, rows, _rows, _same_rows, None, None)
+        return Probe(dtypes, rows, _rows, last, _same_rows, forward, None)
+    return Probe(dtypes, rows, _rows, last, _same_rows, None, None)
 
 
 def _rows(tensor: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ SUMS: tuple[str, ...] = (
     *("calls", "forward_ref", "forward_0", "forward_1"),
     *("out_count", "out_zeros", "out_log", "out_log2", "out_square"),
     *("in_count", "in_zeros", "in_log", "in_log2", "in_square"),
-    *("backward_ref", "backward_0", "backward_1"),
+    *("backward_ref", "backward_0", "backward_1", "impact_0", "impact_1"),
 )
 PEAKS: tuple[str, ...] = (
     *("input_peak", "input_bad", "output_peak", "output_bad"),
@@ -52,6 +52,8 @@ class Probe(NamedTuple):
     """How many dimensions inputs with a batch may have."""
     sample: Callable[[Tensor], Tensor]
     """Takes a part of the inputs."""
+    last: Callable[[Tensor], Tensor]
+    """Puts channels last."""
     match: Callable[[Tensor, Tensor], Tensor]
     """`match(gradient, sample)`: the same part of the outputs' gradient."""
     forward: Callable[[Tensor, str], Tensor] | None
@@ -112,8 +114,8 @@ def spread(row: Tensor, prefix: str, gradient: Tensor) -> None:
     add(row, f"{prefix}_count", there.sum(), zeros, logs.sum(), logs.square().sum(), square)
 
 
-def compare(row: Tensor, prefix: str, reference: Tensor, others: Sequence[Tensor]) -> None:
-    """Add the square of float32's products, and of the errors of 16-bit ones.
+def compare(row: Tensor, prefix: str, reference: Tensor, others: Sequence[Tensor]) -> list[Tensor]:
+    """Add the square of float32's products, and of the errors of 16-bit ones, which are returned.
 
     In the forward, what all rows or pixels of a channel have in common counts for nothing: a layer
     whose outputs are 1000 plus a little has lost the little when they are rounded, and an error
@@ -127,20 +129,40 @@ def compare(row: Tensor, prefix: str, reference: Tensor, others: Sequence[Tensor
                 tensor = tensor - tensor.mean(0, keepdim=True)
         return tensor.square().sum()
 
-    errors = [square(other.float() - reference) for other in others]
-    add(row, f"{prefix}_ref", square(reference), *errors)
+    errors = [other.float() - reference for other in others]
+    add(row, f"{prefix}_ref", square(reference), *map(square, errors))
+    return errors
+
+
+def impact(row: Tensor, gradient: Tensor, errors: Sequence[Tensor], whole: int) -> None:
+    """Add what errors of outputs do to the loss, to first order: (gradient times error) squared.
+
+    Errors of different elements are independent, so their effects add in squares.
+
+    Args:
+        row: Of the layer; or of the model's output, whose own variation is taken for the error.
+        gradient: Of the outputs in the sample.
+        errors: Of each 16-bit dtype, of the gradient's shape.
+        whole: Elements of the whole output, of which the sample is a part.
+    """
+    part = whole / max(gradient.numel(), 1)
+    add(row, "impact_0", *((gradient.float() * error).square().sum() * part for error in errors))
 
 
 @functools.cache
-def identities() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    """Identities that see gradients: `entering(x, row)`, `leaving(y, sample_of_x, row, probe)`."""
+def identities() -> tuple[Callable[..., Tensor], Callable[..., Tensor], Callable[..., Tensor]]:
+    """Identities that see gradients pass.
+
+    `entering(x, row)` stands before a layer, `leaving(y, sample, errors, row, probe)` behind it,
+    with the probe's sample of inputs and its errors, and `ending(output, row)` behind the model.
+    """
     import torch
 
     class Entering(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor, row: Tensor) -> Tensor:
             ctx.row = row
-            return x.view_as(x)
+            return x.detach()  # an alias, not a view: users may change it in place
 
         @staticmethod
         def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -150,36 +172,58 @@ def identities() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
 
     class Leaving(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, y: Tensor, x: Tensor, row: Tensor, probe: Probe) -> Tensor:
-            ctx.row, ctx.x, ctx.probe = row, x, probe
-            return y.view_as(y)
+        def forward(
+            ctx: Any, y: Tensor, x: Tensor, errors: list[Tensor], row: Tensor, probe: Probe
+        ) -> Tensor:
+            ctx.row, ctx.x, ctx.errors, ctx.probe = row, x, errors, probe
+            return y.detach()
 
         @staticmethod
         def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
             row, probe = ctx.row, ctx.probe
             add(row, "out_peak", *peak(gradient))
             spread(row, "out", thin(gradient, SAMPLE))
-            if probe.backward is not None:
-                with torch.no_grad():
+            with torch.no_grad():
+                if ctx.errors:
                     g = probe.match(gradient, ctx.x)
-                    reference = probe.backward(g, ctx.x, "fp32")
-                    low = [probe.backward(g, ctx.x, dtype) for dtype in probe.dtypes]
-                    compare(row, "backward", reference, low)
-                    spread(row, "in", thin(reference, SAMPLE))
-                    add(row, "in_peak", peak(reference)[0])
-            return gradient, None, None, None
+                    impact(row, probe.last(g), ctx.errors, gradient.numel())
+                    if probe.backward is not None:
+                        reference = probe.backward(g, ctx.x, "fp32")
+                        low = [probe.backward(g, ctx.x, dtype) for dtype in probe.dtypes]
+                        compare(row, "backward", reference, low)
+                        spread(row, "in", thin(reference, SAMPLE))
+                        add(row, "in_peak", peak(reference)[0])
+            return gradient, None, None, None, None
 
-    return Entering.apply, Leaving.apply
+    class Ending(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, output: Tensor, row: Tensor) -> Tensor:
+            ctx.row, ctx.output = row, thin(output.detach(), SAMPLE)
+            return output.detach()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+            output = ctx.output.float()
+            if output.dim() and output.shape[0] > 1:
+                output = output - output.mean(0, keepdim=True)
+            impact(ctx.row, thin(gradient, SAMPLE), [output], gradient.numel())
+            return gradient, None
+
+    return Entering.apply, Leaving.apply, Ending.apply
 
 
-def evidence(row: Sequence[float], dtypes: Sequence[str], scale: float) -> Evidence:
+def evidence(
+    row: Sequence[float], dtypes: Sequence[str], scale: float, output: Sequence[float]
+) -> Evidence:
     """What a row says, once it is on the host.
 
     Args:
         row: Of one layer, reduced over all ranks.
         dtypes: Those that its probe compared.
         scale: The loss scale that its gradients carried.
+        output: The row of the model's output.
     """
+    whole = output[_AT["impact_0"]]
     value = dict(zip(SUMS + PEAKS, row, strict=True))
     count = value["out_count"]
     broken = ""
@@ -194,6 +238,7 @@ def evidence(row: Sequence[float], dtypes: Sequence[str], scale: float) -> Evide
         output_peak=value["output_peak"],
         forward=_errors(value, "forward", dtypes),
         backward=_errors(value, "backward", dtypes),
+        impact=_errors({**value, "impact_ref": whole}, "impact", dtypes),
         logits=value["logits"],
         broken=broken,
         spoiled_input=bool(value["input_bad"]),

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ds_core.errors import ConfigError, DsError
+from ds_core.nested import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -66,38 +67,56 @@ def multiply_adds(model: Module, x: Tensor) -> int:
 def saved_bytes(model: Module, x: Tensor) -> int:
     """Bytes that one training forward keeps for its backward, over and above the model itself.
 
-    Counts every storage that autograd saves, in full and once, by
-    `torch.autograd.graph.saved_tensors_hooks`. Parameters, buffers and the batch are left out:
-    they are in memory anyway. Copies of parameters in another dtype, which autocast makes, are in
-    memory for the backward alone and count. What a model packs with saved-tensor hooks of its own
-    goes through those instead of the ones here and is not seen.
+    Counts every storage that was made in the forward and is still there once only its graph is
+    held: in full, once, and whoever keeps it, so that what is packed or cast for the backward
+    counts as what it became. Parameters, buffers and the batch are in memory anyway and are left
+    out.
 
     Args:
-        model: Called as `model(x)`, in training mode.
+        model: Called as `model(x)`, in training mode, not compiled.
         x: A batch `[N, ...]`; the figure grows with it.
     """
     import torch
 
-    def address(tensor: Tensor) -> int:
-        return tensor.untyped_storage().data_ptr()
-
-    known = {address(tensor) for tensor in (*model.parameters(), *model.buffers(), x)}
-    found: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        if address(tensor) not in known:
-            found[address(tensor)] = tensor.untyped_storage().nbytes()
-        # An address is unique only while its storage lives: the graph holds on to it.
-        return tensor.detach()
-
-    with (
-        _unchanged(model, x, training=True),
-        torch.enable_grad(),
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-    ):
+    made = _made_storages()
+    with _unchanged(model, x, training=True), torch.enable_grad(), made:
         output = model(x)
+        graph = [tensor.grad_fn for tensor in tensors_in(output)]
         del output
-    return sum(found.values())
+        found: int = made.alive(apart=[*model.parameters(), *model.buffers(), x])
+        del graph
+    return found
+
+
+def _made_storages() -> Any:
+    """A mode that takes note of every storage that is made while it is entered."""
+    import torch
+    from torch.multiprocessing.reductions import StorageWeakRef
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class MadeStorages(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+            self.seen: dict[int, StorageWeakRef] = {}
+
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            result = function(*args, **(kwargs or {}))
+            for tensor in tensors_in(result):
+                # While there is a weak reference, no other storage gets the same number.
+                reference = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+                self.seen.setdefault(reference.cdata, reference)
+            return result
+
+        def alive(self, apart: Iterable[Tensor]) -> int:
+            """Bytes of those that are still there, without the storages of `apart`."""
+            others = {tensor.untyped_storage()._cdata for tensor in apart}
+            weak = torch.UntypedStorage._new_with_weak_ptr
+            found = [weak(number) for number in self.seen.keys() - others]
+            return sum(storage.nbytes() for storage in found if storage is not None)
+
+    return MadeStorages()
 
 
 def accuracy(model: Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:

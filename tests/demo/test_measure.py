@@ -81,6 +81,25 @@ def test_saved_bytes_of_convolutions():
     assert measure.saved_bytes(model, x) == 4 * (normalised + rectified)
 
 
+def test_what_is_packed_counts_as_what_it_became():
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = mlp()
+
+        def forward(self, x):
+            hooks = torch.autograd.graph.saved_tensors_hooks(
+                lambda tensor: tensor if tensor is x else tensor.half(),
+                lambda tensor: tensor.float(),
+            )
+            with hooks:
+                return self.inner(x)
+
+    # The rectified layer and the second weight, in half of the bytes.
+    x = torch.randn(4, 8)
+    assert measure.saved_bytes(Packed(), x) <= (2 * 4 * 16 + 16 * 4 + 8 * 16) * 2
+
+
 def test_nothing_is_saved_where_nothing_learns():
     assert measure.saved_bytes(mlp().requires_grad_(False), torch.randn(4, 8)) == 0
 

@@ -104,6 +104,7 @@ class Dmp(PrecisionPolicy):
                 budget=self.config.budget(),
                 seed=self.config.seed,
             )
+            self._lean.measure()
         if not agreed(self._ladder, session):
             self._ladder, self._reason = [FULL], "ranks differ in which 16-bit dtype is fast"
         if len(self._ladder) > 1:
@@ -265,6 +266,8 @@ class Dmp(PrecisionPolicy):
             every = self.config.every
             self._next_look = step * 2 if step * 2 <= every else (step // every + 1) * every
         if plan.region.watching:
+            if self._lean is not None:
+                self._lean.measure()
             plan.region.order = 0
             for layer in plan.layers:
                 layer.begin()

@@ -179,10 +179,10 @@ def test_divergence_in_float32_is_said(emulated):
 
 def test_it_abstains_in_an_autocast_region_of_the_users_own(emulated):
     model = Healthy()
-    with attach(model, emulated) as session:
-        with pytest.warns(RuntimeWarning, match="region of the training loop's own"):
-            with torch.autocast("cpu", torch.float16):
-                out = model(torch.randn(4, 8))
+    with attach(model, emulated):
+        warns = pytest.warns(RuntimeWarning, match="region of the training loop's own")
+        with warns, torch.autocast("cpu", torch.float16):
+            out = model(torch.randn(4, 8))
         assert out.dtype == torch.float16
         assert model(torch.randn(4, 8)).dtype == torch.float32
 

@@ -1,5 +1,6 @@
 """A training's record, and the pictures made of it."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def test_spans_say_what_the_session_said(run):
         spans = history.spans(unit)
         assert spans[0].first == 0
         assert spans[-1].end == history.steps
-        assert all(a.end == b.first for a, b in zip(spans, spans[1:], strict=False))
+        assert all(a.end == b.first for a, b in itertools.pairwise(spans))
 
 
 def ds(*arguments):
@@ -108,5 +109,8 @@ def test_a_folder_that_is_not_there_is_refused_before_training(emulated, tmp_pat
 
 
 def test_a_full_disk_ends_the_trace_and_not_the_training(emulated):
-    with attach(Offset(), emulated, trace="/dev/full") as session:
-        pass
+    with pytest.warns(RuntimeWarning, match="/dev/full ends here: No space left"):
+        session = attach(Offset(), emulated, trace="/dev/full")
+    with session:
+        train(session, 6)
+        assert dtypes(session)["first"] == "fp32"

@@ -25,14 +25,11 @@ import click
 import torch
 from measuring import Arithmetic, Job, Training, arithmetic, details, met, number, table
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.functional import cross_entropy
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import ResNetConfig, ResNetForImageClassification
 from transformers.models.resnet.modeling_resnet import ResNetBottleNeckLayer
 
 from ds_core.demo.measure import saved_bytes
-from ds_core.nested import tensors_in
 
 POLICIES: dict[str, str | dict[str, Any]] = {
     "fp32": "fp32",
@@ -75,34 +72,31 @@ class ResNet152(nn.Module):
         return scores
 
 
-class Created(TorchDispatchMode):
-    """Takes note of every storage that operations return while it is entered."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._seen: dict[int, StorageWeakRef] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in tensors_in(result):
-            # While there is a weak reference, no other storage gets the same number.
-            reference = StorageWeakRef(tensor.untyped_storage())
-            self._seen.setdefault(reference.cdata, reference)
-        return result
-
-    def alive(self, apart: Iterable[Tensor]) -> int:
-        """Bytes of those that are still there, without the storages of `apart`."""
-        others = {StorageWeakRef(tensor.untyped_storage()).cdata for tensor in apart}
-        found = map(torch.UntypedStorage._new_with_weak_ptr, self._seen.keys() - others)
-        return sum(storage.nbytes() for storage in found if storage is not None)
-
-
 def kept(training: Training, images: Tensor) -> int:
-    """Bytes that one forward keeps for its backward."""
-    model, created = training.job.model, Created()
-    with created, training.place.autocast(training.low):
+    """Bytes that one forward keeps for its backward, whoever keeps them."""
+    with training.place.autocast(training.low):
+        return saved_bytes(training.job.model, images)
+
+
+def handed_to_autograd(training: Training, images: Tensor) -> int:
+    """The same by another way of counting: the storages of what autograd is given to save."""
+    model = training.job.model
+    known = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers(), images)}
+    found: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage()._cdata not in known:
+            found[tensor.untyped_storage()._cdata] = tensor.detach()
+        return tensor.detach()
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        training.place.autocast(training.low),
+    ):
         output = model(images)
-    return created.alive([*model.parameters(), *model.buffers(), images, output])
+    total = sum(tensor.untyped_storage().nbytes() for tensor in found.values())
+    del output
+    return total
 
 
 def peak(training: Training) -> int:
@@ -154,8 +148,8 @@ def measure(policy: str, place: Arithmetic, options: argparse.Namespace) -> dict
         training.optimizer.zero_grad()
         row |= line({count: kept(training, images[:count]) for count in slices}, options.batch)
         if training.session is None:
-            with place.autocast(training.low):
-                row["autograd"] = saved_bytes(model, images[: slices[0]]) / row[f"B={slices[0]}"]
+            count = slices[0]
+            row["autograd"] = handed_to_autograd(training, images[:count]) / row[f"B={count}"]
     row["total"] = row["kept"] + row["optimizer"] + row["weights+gradients"]
     if training.session is not None:
         row["details"] = details(training.session)

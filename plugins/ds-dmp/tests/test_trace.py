@@ -47,7 +47,7 @@ def test_the_command_draws_and_says_what_changed(run):
     assert "blocks.1.0 fp16 -> fp32, inf or nan arose in forward" in done.stdout
     page = path.with_suffix(".html").read_text()
     assert "blocks.1.0: fp32, steps" in page
-    assert "loss scale 2^" in page
+    assert "loss scale, from 2^" in page
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
     told = json.loads(ds("dmp", "trace", path, "--json").stdout)
     assert told["units"] == 5

@@ -97,8 +97,7 @@ def _scale_line(history: History, left: int, top: int, x: Any) -> str:
     )
     return (
         f'<polyline points="{path}" fill="none" stroke="currentColor" stroke-width="1.5"/>'
-        f'<text x="{left - 6}" y="{top + 12}" text-anchor="end">loss scale 2^{low:g} to '
-        f"2^{high:g}</text>"
+        f'<text x="{left}" y="{top + room + 18}">loss scale, from 2^{low:g} to 2^{high:g}</text>'
     )
 
 
@@ -156,9 +155,10 @@ def _draw_png(history: History, path: Path) -> None:
 
 def _title(history: History) -> str:
     summary = history.summary()
+    changes = "1 change" if summary["flips"] == 1 else f"{summary['flips']} changes"
     return (
         f"{summary['model']}: {summary['share']:.1%} of multiply-adds in 16 bit, "
-        f"{summary['flips']} changes in {summary['steps']:,} steps"
+        f"{changes} in {summary['steps']:,} steps"
     )
 
 

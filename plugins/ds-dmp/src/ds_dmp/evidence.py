@@ -17,7 +17,7 @@ SMALLEST_LOG2 = -25.0
 """Magnitudes below two to this are rounded to zero in float16."""
 
 OUTLIER = 10.0
-"""Times the median layer's impact, from which a layer's errors stand out."""
+"""Times its neighbours' median impact, from which a layer's errors stand out."""
 
 NORMAL = 2.0**11
 """From there to float16's smallest number of full precision."""
@@ -89,7 +89,7 @@ class Evidence:
     impact: Mapping[str, float] = field(default_factory=dict)
     """What its outputs' errors do to the loss, in parts of what the model's outputs do to it."""
     usual_impact: Mapping[str, float] = field(default_factory=dict)
-    """The median impact of the layers of the same look."""
+    """The median impact of its neighbours in the same look."""
     logits: float = 0.0
     """Error of attention's logits, in units of the dtype's rounding."""
     broken: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,9 @@ from ds_dmp.layers import Layer, Region
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+NEIGHBOURS = 8
+"""Layers, called before and after one, that its impact is compared with."""
 
 
 class Looks:
@@ -109,13 +112,11 @@ class Looks:
             layer.name: watch.evidence(row, dtypes, self._scale, rows[-1])
             for layer, row in zip(self._order, rows[:-1], strict=True)
         }
-        impacts = [one.impact for one in found.values() if one.impact]
-        usual = {
-            dtype: median(impact[dtype] for impact in impacts)
-            for dtype in dtypes
-            if impacts and all(dtype in impact for impact in impacts)
-        }
-        return {name: replace(one, usual_impact=usual) for name, one in found.items()}
+        called = sorted(self._order, key=lambda layer: layer.order)
+        named = [layer.name for layer in called if found[layer.name].impact]
+        for name, usual in _usual([found[name].impact for name in named], named).items():
+            found[name] = replace(found[name], usual_impact=usual)
+        return found
 
     def _all(self) -> list[Tensor]:
         return [*self._tables.values(), self._output]
@@ -147,3 +148,22 @@ class Looks:
         self._pending = None if state["pending"] is None else state["pending"].clone()
         for table, gathered in zip(self._all(), state["gathered"], strict=True):
             table.copy_(gathered)
+
+
+def _usual(
+    impacts: Sequence[Mapping[str, float]], names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """For each layer, by dtype, the median impact of those called just before and after it.
+
+    Towards its input a deep net amplifies errors more and more: no layer is far from its
+    neighbours, though the first may be far from the last.
+    """
+    found = {}
+    for index, name in enumerate(names):
+        first = min(max(index - NEIGHBOURS // 2, 0), max(len(names) - NEIGHBOURS - 1, 0))
+        near = [i for i in range(first, min(first + NEIGHBOURS + 1, len(names))) if i != index]
+        found[name] = {
+            dtype: median(impacts[i].get(dtype, 0.0) for i in near) if near else 0.0
+            for dtype in impacts[index]
+        }
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any
@@ -45,9 +45,14 @@ class Arithmetic:
         """The type of the device."""
         return self.backend.device_type
 
-    def autocast(self, enabled: bool = True) -> torch.autocast:
-        """Static autocast, as one writes it by hand."""
-        return torch.autocast(self.device, DTYPES.get(self.low or ""), enabled=enabled)
+    def autocast(self, enabled: bool = True) -> AbstractContextManager[Any]:
+        """Static autocast, as one writes it by hand; nothing where it is not enabled.
+
+        A disabled region around a session's would keep that one's casts of weights in memory.
+        """
+        if not enabled:
+            return nullcontext()
+        return torch.autocast(self.device, DTYPES.get(self.low or ""))
 
     def heading(self) -> str:
         """One line on the machine, and one on its 16-bit arithmetic."""

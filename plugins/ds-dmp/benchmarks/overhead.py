@@ -1,6 +1,6 @@
 """What it costs that `dmp` watches: against the same dtypes, fixed, without a look.
 
-    python plugins/ds-dmp/benchmarks/overhead.py [--windows 6] [--every 50] [--json]
+    python plugins/ds-dmp/benchmarks/overhead.py [--windows 6] [--every 100] [--json]
 
 Both sessions are past the first looks, which are closer together, and have decided alike; then one
 is told, by its state, that the next look is never. Steps alternate between the two and, for
@@ -141,7 +141,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--windows", type=int, default=6)
-    parser.add_argument("--every", type=int, default=50, help="steps between looks")
+    parser.add_argument("--every", type=int, default=100, help="steps between looks")
     timing_options(parser)
     options = parser.parse_args()
     if options.windows < 2 or options.every < 4:

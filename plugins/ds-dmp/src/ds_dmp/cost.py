@@ -86,16 +86,18 @@ def measure(backend: Backend, layers: Sequence[Layer], dtype: str) -> dict[str, 
 
 def gate(costs: Mapping[str, Cost]) -> dict[str, str]:
     """Layers that 16 bit makes slower than float32, each with the reason."""
-    low = sum(cost.low for cost in costs.values())
-    full = sum(cost.full for cost in costs.values())
-    if costs and low > full:
-        why = f"all layers together would take {low / full:.2f}x as long in 16 bit"
-        return dict.fromkeys(costs, why)
-    return {
+    slow = {
         name: f"takes {cost.low / cost.full:.2f}x as long in 16 bit"
         for name, cost in costs.items()
         if cost.low > MARGIN * (cost.full + cost.casts)
     }
+    full = sum(cost.full for cost in costs.values())
+    mixed = sum(
+        cost.full + cost.casts if name in slow else cost.low for name, cost in costs.items()
+    )
+    if mixed > full:
+        return dict.fromkeys(costs, f"all layers together take {mixed / full:.2f}x as long")
+    return slow
 
 
 def _key(layer: Layer) -> str:

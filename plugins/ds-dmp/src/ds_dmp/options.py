@@ -16,7 +16,7 @@ class DmpOptions(Options):
     dtypes: Literal["auto"] | tuple[Literal["bf16", "fp16"], ...] = "auto"
     """16-bit dtypes to choose from, the preferred one first; `auto` takes the one that the backend
     measured as best. With float16 among them, gradients carry a loss scale."""
-    every: int = pydantic.Field(default=50, ge=1)
+    every: int = pydantic.Field(default=100, ge=1)
     """Steps between two looks at the layers. The first looks are closer: steps 1, 2, 4, 8, ..."""
     group: Literal["layer", "block"] = "layer"
     """What changes its dtype as one: a layer, or a block of a `ModuleList` or `Sequential`."""

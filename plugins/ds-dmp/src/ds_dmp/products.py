@@ -104,7 +104,10 @@ def probe(
 
     def linear(g: Tensor, x: Tensor, dtype: str) -> Tensor:
         with region(torch.bfloat16, enabled=False):
-            product: Tensor = lower(g, dtype) @ lower(module.weight, dtype)
+            rows = g.reshape(
+                -1, g.shape[-1]
+            )  # else a thinned one is multiplied in many small parts
+            product: Tensor = lower(rows, dtype) @ lower(module.weight, dtype)
         return product.float()
 
     def convolution(g: Tensor, x: Tensor, dtype: str) -> Tensor:

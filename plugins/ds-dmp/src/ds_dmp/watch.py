@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SAMPLE = 16_384
 """Gradients of one tensor whose magnitudes are looked at."""
 
-ROWS = 128
+ROWS = 64
 """Rows, pixels or tokens of one batch that a probe computes again."""
 
 CANDIDATES = 2
@@ -83,7 +83,9 @@ def peak(tensor: Tensor) -> tuple[Tensor, Tensor]:
     if tensor.numel() == 0:
         zero = torch.zeros((), device=tensor.device)
         return zero, zero
-    largest = torch.linalg.vector_norm(tensor.detach(), ord=float("inf")).float()
+    values = tensor.detach()
+    # An infinity norm takes ten times as long on a CPU; all of these keep nan.
+    largest = torch.maximum(values.amax(), -values.amin()).float()
     return torch.nan_to_num(largest, nan=math.inf, posinf=math.inf), (~largest.isfinite()).float()
 
 

@@ -95,7 +95,8 @@ def test_names_and_options_that_are_not_there(invoke):
     assert unknown.exit_code == 1
     assert "Did you mean 'bf16'" in unknown.stderr
     assert unknown.stdout == ""
-    assert "pip install ds-dmp" in invoke("explain", "--precision", "dmp").stderr
+    missing = invoke("explain", "--topology", "hier-ring")
+    assert "pip install ds-nccl-ring" in missing.stderr
     Path("ds.toml").write_text('[precision]\nname = "bf16"\noutptus = "keep"\n')
     wrong = invoke("explain")
     assert wrong.exit_code == 1

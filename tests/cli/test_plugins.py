@@ -201,7 +201,7 @@ def test_info_of_nothing_names_what_is_near(invoke, zoo):
     result = invoke("plugins", "info", "goood")
     assert result.exit_code == 1
     assert "Did you mean 'good'?" in result.stderr
-    assert "pip install ds-dmp" in invoke("plugins", "info", "dmp").stderr
+    assert "pip install ds-inspector" in invoke("plugins", "info", "inspector").stderr
 
 
 def test_disable_and_enable(ds, zoo, tmp_path):

@@ -40,7 +40,7 @@ def refused(kind, match, model=None, optimizer=None, **passes):
     ("kind", "match", "passes"),
     [
         (UnknownNameError, "Did you mean 'bf16'", {"precision": "bf17"}),
-        (UnknownNameError, "pip install ds-dmp", {"precision": "dmp"}),
+        (UnknownNameError, "pip install ds-inspector", {"observers": ["inspector"]}),
         (UnknownNameError, "pip install ds-rocm", {"backend": "rocm"}),
         (UnknownNameError, "Installed: magnitude", {"pruner": "zzzzzz"}),
         (

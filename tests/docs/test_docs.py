@@ -18,6 +18,7 @@ import torch
 import ds_core
 from ds_core import errors, hookspecs
 from ds_core.cli.main import ds
+from ds_core.commands import COMMANDS
 from ds_core.config import RESERVED, SessionConfig
 from ds_core.models import LoadConfig
 from ds_core.registry import CORE, Registry
@@ -174,6 +175,8 @@ def test_the_command_reference_has_every_command_and_option(reference):
         re.findall(r"^## (ds[\w -]*)\n(.*?)(?=^## |\Z)", reference("cli.md"), re.M | re.S)
     )
     for path, command in walk(ds, click.Context(ds, info_name="ds")):
+        if path != "ds" and path.split()[1] not in COMMANDS:
+            continue  # a plugin's, which documents it itself
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert all(option in sections[path] for option in parameter.opts)

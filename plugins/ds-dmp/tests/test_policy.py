@@ -151,6 +151,21 @@ def test_a_layer_called_twice_one_frozen_and_one_never_called(emulated):
     assert rows["blocks.0.0"]["dtype"] == "bf16"
 
 
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_a_frozen_beginning(emulated, dtype):
+    model = Healthy()
+    model.first.requires_grad_(False)
+    before = model.first.weight.clone()
+    with attach(model, emulated, dtypes=[dtype]) as session:
+        train(session, 8)
+        assert session.steps == 8
+        assert set(dtypes(session).values()) == {dtype}
+        rows = {row["layer"]: row for row in details(session)["layers"]}
+        assert (rows["first"]["impact"] > 0) == (dtype == "bf16")
+    assert torch.equal(model.first.weight, before)
+    assert model.first.weight.grad is None
+
+
 def test_inf_in_the_data_is_said_once_and_the_scale_stays(emulated):
     model = Healthy()
     with attach(model, emulated, dtypes=["fp16"]) as session:

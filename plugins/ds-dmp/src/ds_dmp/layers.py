@@ -37,8 +37,8 @@ class Region:
         self.entering, self.leaving, self.ending = watch.identities()
         self.row: Tensor | None = None
         """Where the statistics of the model's outputs go."""
-        self.trains = False
-        """Whether the model has anything to train."""
+        self.opens_frozen = False
+        """Whether a look asks for gradients of frozen layers that nothing trains before."""
 
 
 @dataclass
@@ -157,9 +157,8 @@ def _watched(layer: Layer, original: Any, args: tuple[Any, ...], kwargs: dict[st
         sample, errors = _observe(layer, first, y, given[1] if len(given) > 1 else first)
     if not compiling:
         _note(layer, first, y)
-        if errors and layer.region.trains:
-            # A frozen layer that nothing trains before: what its errors do shows in gradients.
-            y.requires_grad_()
+        if errors and layer.region.opens_frozen:
+            y.requires_grad_()  # what its errors do to the loss shows in gradients alone
     if not y.requires_grad:
         return output
     probe = layer.probe

@@ -181,7 +181,8 @@ class Dmp(PrecisionPolicy):
         assert self._plan is not None
         region, dtype = self._plan.region, getattr(torch, NAMES[self._ladder[0]])
         region.dtype = dtype
-        region.trains = bool(session.optimizers)
+        # A gradient that enters beside the loss scale's boundary would stay scaled.
+        region.opens_frozen = bool(session.optimizers) and self._scale is None
 
         def wide(tensor: Tensor) -> Tensor:
             return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

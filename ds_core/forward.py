@@ -17,30 +17,45 @@ if TYPE_CHECKING:
     from ds_core.hookspecs import Around
 
 
-def surround(model: Module, arounds: Sequence[Around], changes: Changes, keep: object) -> None:
-    """Have every forward of `model` run inside `arounds`, the first one outermost.
+class Surrounding:
+    """Has every forward of a model run inside functions, the first one outermost.
 
     Args:
         model: Its class is swapped for a subclass whose forward is surrounded.
-        arounds: At least one.
+        arounds: The functions.
         changes: Where the change is recorded.
         keep: What must live for as long as the forward is surrounded, as it alone can undo it.
     """
-    run = functools.reduce(_nest, arounds)
-    if "forward" in vars(model):  # someone replaced the method on this very object
-        changes.set_methods(model, forward=_own_forward(run, keep))
-        return
-    original = type(model).forward
 
-    @functools.wraps(original)
-    def forward(model: Module, *args: Any, **kwargs: Any) -> Any:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return original(model, *args, **kwargs)
+    def __init__(
+        self, model: Module, arounds: Sequence[Around], changes: Changes, keep: object
+    ) -> None:
+        # Someone may have replaced the method on this very object.
+        self._original = None if "forward" in vars(model) else type(model).forward
+        changes.set_methods(model, forward=self._forward(arounds), kept_alive=keep)
+        self._class = type(model)
 
-        return run(call, args, kwargs)
+    def set(self, arounds: Sequence[Around]) -> None:
+        """Replace the functions; without any, the forward is the model's own and costs nothing."""
+        if arounds:
+            self._class.forward = self._forward(arounds)
+        elif "forward" in vars(self._class):
+            del self._class.forward
 
-    forward.keep = keep  # type: ignore[attr-defined]
-    changes.set_methods(model, forward=forward)
+    def _forward(self, arounds: Sequence[Around]) -> Any:
+        run = functools.reduce(_nest, arounds)
+        original = self._original
+        if original is None:
+            return _own_forward(run)
+
+        @functools.wraps(original)
+        def forward(model: Module, *args: Any, **kwargs: Any) -> Any:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                return original(model, *args, **kwargs)
+
+            return run(call, args, kwargs)
+
+        return forward
 
 
 def _nest(outer: Around, inner: Around) -> Around:
@@ -53,7 +68,7 @@ def _nest(outer: Around, inner: Around) -> Around:
     return around
 
 
-def _own_forward(run: Around, keep: object) -> property:
+def _own_forward(run: Around) -> property:
     """A property, which goes before the object's own attribute and leaves that as it is."""
 
     def get(model: Module) -> Callable[..., Any]:
@@ -68,7 +83,6 @@ def _own_forward(run: Around, keep: object) -> property:
     def put(model: Module, value: Any) -> None:
         model.__dict__["forward"] = value
 
-    get.keep = keep  # type: ignore[attr-defined]
     return property(get, put)
 
 

@@ -7,7 +7,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ds_core.changes import Changes
 from ds_core.components.backend import Backend
@@ -15,7 +15,7 @@ from ds_core.components.component import Component
 from ds_core.compose import check_fit
 from ds_core.contract import in_order, manager_for
 from ds_core.errors import RefusedError, SessionError
-from ds_core.forward import check_device, surround
+from ds_core.forward import Surrounding, check_device
 from ds_core.nested import map_tensors
 from ds_core.placement import device_of, place
 from ds_core.provenance import compare_ranks
@@ -25,6 +25,7 @@ from ds_core.scaling_audit import check_opaque, inspect_forward
 from ds_core.subjects import check_subjects, process_group, unwrapped
 
 if TYPE_CHECKING:
+    import pluggy
     import torch
     from torch import Tensor
     from torch.nn import Module, Parameter
@@ -37,6 +38,13 @@ OVERFLOW = "overflow"
 
 _attached: weakref.WeakValueDictionary[int, Session] = weakref.WeakValueDictionary()
 _owners: weakref.WeakValueDictionary[int, Session] = weakref.WeakValueDictionary()
+
+
+class _Stepping(NamedTuple):
+    """Callers of the hooks around a step; None where nobody listens."""
+
+    before: pluggy.HookCaller | None
+    after: pluggy.HookCaller | None
 
 
 class Session:
@@ -93,6 +101,10 @@ class Session:
         self._gradient_hooks = Changes()
         self._watch = OverflowWatch()
         self._watched: set[int] = set()  # ids of parameters that their hooks keep alive
+        self._resting: list[Component] = []
+        self._arounds: list[tuple[Component | None, Around]] = []
+        self._surrounding: Surrounding | None = None
+        self._stepping = _Stepping(None, None)
         self._skip: str | None = None
         self._moved = False
         self._ended = False
@@ -174,6 +186,7 @@ class Session:
         try:
             if not self._ended:
                 self._ended = True
+                self._wake()
                 self.manager.hook.ds_session_end(session=self)
         finally:
             # What cannot be undone yet may be undone by another detach.
@@ -286,6 +299,7 @@ class Session:
             )
         if (state["loss_scale"] is None) != (self.loss_scale is None):
             raise SessionError("Only one of the state and the session has a loss scale.")
+        self._wake()
         self.steps = state["steps"]
         self.skipped = Counter(state["skipped"])
         if self.loss_scale is not None:
@@ -315,27 +329,63 @@ class Session:
 
     def model_changed(self) -> None:
         """Tell everyone that the model's parameters or structure were replaced."""
+        self._wake()
         self._gradient_hooks.undo()
         self._watched = set()
         self._install_gradient_hooks()
         self.manager.hook.ds_model_changed(session=self, model=self.model)
 
+    def rest(self, part: Component) -> None:
+        """Call `part` no more, so that it costs nothing, until there is news for it.
+
+        For a component that has nothing left to do, as a precision policy that found nothing to
+        gain. Its functions around the forward and its hooks around steps are left out; it is called
+        again once the model changes, a state is loaded, or the session ends.
+        """
+        if part not in self._resting:
+            self._resting.append(part)
+            self._listen()
+
+    def _wake(self) -> None:
+        if self._resting:
+            self._resting = []
+            self._listen()
+
+    def _listen(self) -> None:
+        """Take note of who is to be called, once, so that nobody is asked for at every step."""
+        before, after = (self._caller(name) for name in ("ds_before_step", "ds_after_step"))
+        heard = bool(before.get_hookimpls()), bool(after.get_hookimpls())
+        self._stepping = _Stepping(before if heard[0] else None, after if heard[1] else None)
+        if self._surrounding is not None:
+            self._surrounding.set(
+                [around for part, around in self._arounds if part not in self._resting]
+            )
+
+    def _caller(self, hook: str) -> pluggy.HookCaller:
+        return self.manager.subset_hook_caller(hook, self._resting)
+
     # Forward
 
     def _surround_forward(self) -> None:
-        arounds: list[Around] = [
-            around
-            for around in self.manager.hook.ds_around_forward(session=self, model=self.model)
-            if around is not None
-        ]
+        self._arounds, self._surrounding = [], None
+        hook = "ds_around_forward"
+        for part in self.components:
+            others = [other for other in self.components if other is not part]
+            (around,) = self.manager.subset_hook_caller(hook, others)(
+                session=self, model=self.model
+            ) or (None,)
+            if around is not None:
+                self._arounds.append((part, around))
         if self.loss_scale is not None:
             inspect = functools.partial(inspect_forward, self.model)
             opaque = functools.partial(check_opaque, self.model)
-            arounds.insert(0, scaled_forward(self.model, self.loss_scale, inspect, opaque))
+            scaled = scaled_forward(self.model, self.loss_scale, inspect, opaque)
+            self._arounds.insert(0, (None, scaled))
         if self._moved:
-            arounds.insert(0, check_device(self.device))
-        if arounds:
-            surround(self.model, arounds, self.changes, keep=self)
+            self._arounds.insert(0, (None, check_device(self.device)))
+        if self._arounds:
+            arounds = [around for _, around in self._arounds]
+            self._surrounding = Surrounding(self.model, arounds, self.changes, keep=self)
 
     # Gradients
 
@@ -370,10 +420,10 @@ class Session:
     # Steps
 
     def _install_step_hooks(self) -> None:
-        hook = self.manager.hook
         watches = self.loss_scale is not None
-        before = watches or bool(hook.ds_before_step.get_hookimpls())
-        after = before or bool(hook.ds_after_step.get_hookimpls())
+        self._listen()
+        before = watches or self._stepping.before is not None
+        after = before or self._stepping.after is not None
         for optimizer in self.optimizers:
             if before:
                 self.changes.add_handle(optimizer.register_step_pre_hook(self._before_step))
@@ -387,6 +437,8 @@ class Session:
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if self._stepping.before is None and self.loss_scale is None:
+            return None
         # torch passes the optimizer itself among the arguments of its step.
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
@@ -406,8 +458,10 @@ class Session:
         return args, {**kwargs, "closure": watched}
 
     def _decide(self, optimizer: Optimizer) -> None:
-        reasons = self.manager.hook.ds_before_step(session=self, optimizer=optimizer)
-        reason = next((reason for reason in reasons if reason), None)
+        reason = None
+        if self._stepping.before is not None:
+            reasons = self._stepping.before(session=self, optimizer=optimizer)
+            reason = next((reason for reason in reasons if reason), None)
         if self.loss_scale is not None and self._overflowed(optimizer):
             reason = OVERFLOW
         if reason is None:
@@ -440,7 +494,8 @@ class Session:
         # Several optimizers step for each batch: one of them counts the good ones.
         if self.loss_scale is not None and (skipped or optimizer is self.optimizers[0]):
             self.loss_scale.update(skipped == OVERFLOW)
-        self.manager.hook.ds_after_step(session=self, optimizer=optimizer, skipped=skipped)
+        if self._stepping.after is not None:
+            self._stepping.after(session=self, optimizer=optimizer, skipped=skipped)
 
 
 def _identity(part: Component) -> dict[str, Any]:

@@ -41,8 +41,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 GOAL_ATTENTION, GOAL = 1.8, 0.98
-WARM_UP = 9
-"""Steps before the timed ones: the looks at the first, second, fourth and eighth are over."""
+WARM_UP = 36
+"""Steps before the timed ones: the looks up to the 32nd are over, and whole steps were compared."""
 SHORT, MANY = 0.004, 50
 """Steps that take fewer seconds in float32 are timed many at once, `dmp`'s looks among them; and
 static autocast is waited for there even where 16-bit kernels are slow."""
@@ -200,7 +200,9 @@ def measure(
     """One model under each policy, in turns; of attention only forward and backward."""
 
     def training(precision: str | dict[str, Any]) -> Training:
-        made = Training(make(name, place, options.batches), place, precision)
+        # Attention's loss has no minimum.
+        lr = 0.0 if make is attention else 1e-4
+        made = Training(make(name, place, options.batches), place, precision, lr)
         for _ in range(WARM_UP):
             made.step()
         return made

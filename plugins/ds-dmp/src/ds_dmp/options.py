@@ -37,7 +37,8 @@ class DmpOptions(Options):
     max_flips: int = pydantic.Field(default=8, ge=1)
     """Changes of dtype in one look; those in greatest need go first."""
     cost_gate: bool = True
-    """Measure each shape of layer once and leave those in float32 that 16 bit makes slower."""
+    """Measure each shape of layer once and leave those in float32 that 16 bit makes slower; then
+    compare whole steps, and leave all in float32 where it is faster."""
     schedule: Literal["dynamic", "progressive"] = "dynamic"
     """`progressive` begins in float32; layers enter 16 bit one after another, safest first."""
     warmup: int | None = pydantic.Field(default=None, ge=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ds_dmp import cost
@@ -13,6 +13,7 @@ from ds_dmp.layers import Layer, Region
 from ds_dmp.options import DmpOptions
 from ds_dmp.products import NAMES
 from ds_dmp.recipe import Recipe
+from ds_dmp.trial import ADVISED, ALL, NONE, Verdict
 from ds_dmp.units import Unit, grouped
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class Plan:
         self.decisions = self._decisions([])
         self.gates: dict[str, str] | None = None
         """Units that 16 bit makes slower, with the reason; None before costs were measured."""
+        self.way = ADVISED
+        """How the next step is taken, while ways are compared."""
+        self.settled = False
+        """Whether ways have been compared."""
         self.combinations: set[tuple[str, ...]] = set()
         """All that was in effect so far."""
         self.steps: dict[str, dict[str, int]] = {}
@@ -72,16 +77,16 @@ class Plan:
         self.units = grouped(layers, self.config.group)
         self.decisions = self._decisions([unit.name for unit in self.units])
         self.decisions.load_state_dict(earlier)
-        self.gates = None
+        self.gates, self.way, self.settled = None, ADVISED, False
         self.hold(step)
         self.apply()
 
-    def count_step(self) -> None:
-        """Take note of a step in the dtypes as they are."""
+    def count_step(self, times: int = 1) -> None:
+        """Take note of steps in the dtypes as they are."""
         for unit in self.units:
             steps = self.steps.setdefault(unit.name, {})
             dtype = self.decisions.dtype(unit.name)
-            steps[dtype] = steps.get(dtype, 0) + 1
+            steps[dtype] = steps.get(dtype, 0) + times
 
     def look(
         self,
@@ -147,6 +152,49 @@ class Plan:
             self.decisions.put(name, FULL, step, why)
         self.apply()
 
+    def comparable(self, step: int) -> bool:
+        """Whether it is open, and can be found out now, which way to take a step is fastest."""
+        free = self.recipe is None or self.recipe.phase(step) == "open"
+        return self.gates is not None and not self.settled and not self.region.closed and free
+
+    def ways(self) -> list[str]:
+        """Ways to take a step that are worth comparing, the one in effect first."""
+        return [ADVISED, NONE, *([ALL] if self.gates else [])]
+
+    def identity(self) -> list[Hashable]:
+        """What the time of a step depends on, but for the machine."""
+        return [
+            (
+                self.config.memory,
+                self.ladder[0],
+                layer.kind,
+                *layer.shapes,
+                self.dtype_of(layer.name),
+            )
+            for layer in self.layers
+        ]
+
+    def take_way(self, way: str) -> None:
+        """Have the next step taken in another way."""
+        if way != self.way:
+            self.way = way
+            self.apply()
+
+    def settle(self, verdict: Verdict, step: int) -> None:
+        """Go on in the way that was found to be the fastest."""
+        self.settled, self.way = True, ADVISED
+        if verdict.way == NONE:
+            why = f"a whole step takes {1 / verdict.ratio:.2f}x as long with layers in 16 bit"
+            self.gates = {unit.name: why for unit in self.units}
+            for name in self.gates:
+                self.decisions.put(name, FULL, step, why)
+        elif verdict.way == ALL:
+            for name in self.gates or ():
+                why = f"a whole step takes {verdict.ratio:.2f}x as long with it in 16 bit"
+                self.decisions.put(name, self.ladder[0], step, why)
+            self.gates = {}
+        self.apply()
+
     def apply(self) -> None:
         """Have the layers compute in what was decided."""
         import torch
@@ -156,8 +204,9 @@ class Plan:
             return found
 
         first = self.ladder[0]
+        freed = set(self.gates or ()) if self.way == ALL else set()
         dtypes = {
-            layer.name: self.decisions.dtype(unit.name)
+            layer.name: first if unit.name in freed else self.decisions.dtype(unit.name)
             for unit in self.units
             for layer in unit.layers
         }
@@ -168,7 +217,8 @@ class Plan:
             inside = any(layer.name.startswith(island) for island in islands)
             own = not layer.island and (inside or dtype != first)
             layer.dtype = low(dtype) if own else None
-        self.region.closed = bool(self.gates) and len(self.gates or ()) == len(self.units)
+        all_gated = bool(self.gates) and len(self.gates or ()) == len(self.units)
+        self.region.closed = self.way == NONE or (all_gated and self.way == ADVISED)
         self.combinations.add(tuple(dtypes.values()))
 
     def share(self) -> float:
@@ -215,6 +265,7 @@ class Plan:
         return {
             "decisions": self.decisions.state_dict(),
             "gates": self.gates,
+            "settled": self.settled,
             "steps": {name: dict(steps) for name, steps in self.steps.items()},
             "work": {layer.name: layer.multiply_adds for layer in self.layers},
             "order": {layer.name: layer.order for layer in self.layers},
@@ -224,6 +275,7 @@ class Plan:
         """Take back what `state_dict` returned."""
         self.decisions.load_state_dict(state["decisions"])
         self.gates = None if state["gates"] is None else dict(state["gates"])
+        self.settled, self.way = state["settled"], ADVISED
         self.steps = {name: dict(steps) for name, steps in state["steps"].items()}
         for layer in self.layers:
             layer.multiply_adds = state["work"].get(layer.name, 0)

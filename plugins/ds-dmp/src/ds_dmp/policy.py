@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ds_core.changes import Changes
 from ds_core.components import PrecisionPolicy
-from ds_core.errors import RefusedError
+from ds_core.errors import RefusedError, SessionError
 from ds_core.hookspecs import hookimpl
 from ds_core.nested import map_tensors
 from ds_core.scaling import LossScale
+from ds_dmp.comparison import Comparison
 from ds_dmp.evidence import NORMAL, Evidence
 from ds_dmp.ladder import FULL, agreed, check_parameters, ladder_for
 from ds_dmp.options import DmpOptions
@@ -42,6 +46,14 @@ VANISHED = 2.0**12
 """By how much the loss scale grows where all gradients of a layer are zero, if others bear it."""
 
 
+class _Rest(NamedTuple):
+    """Since when there is nothing to do, and how far steps were counted in the meantime."""
+
+    session: weakref.ref[Session]
+    counted: int
+    since: int
+
+
 class Dmp(PrecisionPolicy):
     """Each layer in 16 bit while its gradients are stable, in float32 while they are not.
 
@@ -68,6 +80,9 @@ class Dmp(PrecisionPolicy):
         self._scale: LossScale | None = None
         self._lean: LeanMemory | None = None
         self._trace: TraceWriter | None = None
+        self._comparison = Comparison()
+        self._surrounded = Changes()
+        self._resting: _Rest | None = None
         self._last: dict[str, Evidence] = {}
         self._step = 0
         self._next_look = 1
@@ -116,6 +131,7 @@ class Dmp(PrecisionPolicy):
         from ds_dmp.plan import Plan
 
         self._complaints = Complaints()
+        session.changes.on_undo(self._surrounded.undo)
         region = Region(session.backend.autocast)
         recipe = _recipe(self.config, session.total_steps)
         self._plan = Plan(self.config, self._ladder, region, recipe)
@@ -126,7 +142,7 @@ class Dmp(PrecisionPolicy):
 
     def _take(self, session: Session, model: Module) -> None:
         """Find the layers of a model, and surround those that are new."""
-        from ds_dmp.layers import Layer, find, surround
+        from ds_dmp.layers import Layer, find
 
         plan = self._plan
         assert plan is not None
@@ -135,11 +151,17 @@ class Dmp(PrecisionPolicy):
         layers = []
         for name, module, kind in find(model, self._skip):
             layer = known.get(id(module)) or Layer(name, module, kind, plan.region)
-            if layer.probe is None:
-                surround(layer, self._ladder[:-1], session.changes)
             layer.name = name
             layers.append(layer)
         plan.take(layers, self._step)
+        self._surround()
+
+    def _surround(self) -> None:
+        from ds_dmp.layers import surround
+
+        for layer in self._plan.layers if self._plan is not None else ():
+            if layer.probe is None:
+                surround(layer, self._ladder[:-1], self._surrounded)
 
     def _skip(self, name: str, why: str) -> None:
         self._notes.append(f"{name or 'the model'} is left to autocast: {why}")
@@ -176,7 +198,7 @@ class Dmp(PrecisionPolicy):
         from ds_dmp.layers import watch_output
         from ds_dmp.products import NAMES
 
-        device_type = session.device.type
+        device_type, comparison = session.device.type, self._comparison
 
         assert self._plan is not None
         region, dtype = self._plan.region, getattr(torch, NAMES[self._ladder[0]])
@@ -191,6 +213,8 @@ class Dmp(PrecisionPolicy):
             compiling = torch.compiler.is_compiling()
             if compiling:
                 region.compiled = True
+            elif comparison.running and torch.is_grad_enabled() and not region.watching:
+                comparison.forward(args, kwargs)
             if region.closed:
                 return call(*args, **kwargs)
             if torch.is_autocast_enabled(device_type):
@@ -228,6 +252,8 @@ class Dmp(PrecisionPolicy):
             return
         if plan.region.watching:
             looks.note_weights()
+        else:
+            self._comparison.before_step()
 
     @hookimpl
     def ds_after_step(self, session: Session, optimizer: Optimizer, skipped: str | None) -> None:
@@ -235,7 +261,10 @@ class Dmp(PrecisionPolicy):
         if self._lean is not None:
             self._lean.after_step(optimizer)
         plan, looks = self._plan, self._looks
-        if plan is None or looks is None or optimizer is not session.optimizers[0]:
+        if optimizer is not session.optimizers[0]:
+            return
+        if plan is None or looks is None:
+            self._rest(session)
             return
         self._step += 1
         plan.count_step()
@@ -252,6 +281,31 @@ class Dmp(PrecisionPolicy):
             self._good_scale = self._scale.value
         plan.hold(self._step)
         self._watch_next(session, urgent=skipped is not None)
+        self._comparison.after_step(session, plan, self._step, self._compiled)
+        if plan.region.closed and not self._comparison.running:
+            self._rest(session)
+
+    def _rest(self, session: Session) -> None:
+        """Cost nothing any more, as there is nothing to gain."""
+        if self._lean is not None:
+            return
+        self._resting = _Rest(weakref.ref(session), session.steps, self._step)
+        with contextlib.suppress(SessionError):  # others have changed layers since
+            self._surrounded.undo()
+        for layer in self._plan.layers if self._plan is not None else ():
+            layer.probe = None
+        session.rest(self)
+
+    def _catch_up(self) -> None:
+        """Count the steps that were taken at rest."""
+        session = self._resting.session() if self._resting is not None else None
+        if self._resting is None or session is None:
+            return
+        taken = session.steps - self._resting.counted
+        self._resting = self._resting._replace(counted=session.steps)
+        self._step += taken
+        if self._plan is not None:
+            self._plan.count_step(taken)
 
     def _watch_next(self, session: Session, urgent: bool = False) -> None:
         """Say whether the step that comes is looked at."""
@@ -342,6 +396,9 @@ class Dmp(PrecisionPolicy):
             return
         from ds_dmp.looks import Looks
 
+        self._comparison.forget()
+        self._catch_up()
+        self._resting = None
         self._take(session, model)
         self._looks = Looks(self._plan.layers, self._plan.region, session.device)
 
@@ -366,6 +423,7 @@ class Dmp(PrecisionPolicy):
         self._trace = TraceWriter(self.config.trace, header)
 
     def state_dict(self) -> dict[str, Any]:
+        self._catch_up()
         return {
             "ladder": list(self._ladder),
             "step": self._step,
@@ -390,6 +448,9 @@ class Dmp(PrecisionPolicy):
         if self._plan is not None and state["plan"] is not None:
             self._plan.load_state_dict(state["plan"])
             self._plan.region.watching = state["watching"]
+            self._comparison.forget()
+            self._resting = None
+            self._surround()
         if self._looks is not None and state["looks"] is not None:
             self._looks.load_state_dict(state["looks"])
         if self._lean is not None and state["lean"] is not None:
@@ -410,6 +471,7 @@ class Dmp(PrecisionPolicy):
         return sentences
 
     def report(self) -> dict[str, Any]:
+        self._catch_up()
         plan = self._plan
         notes = [*self._notes, *(self._complaints.said if self._complaints is not None else ())]
         return {
@@ -418,6 +480,7 @@ class Dmp(PrecisionPolicy):
             "16-bit share of multiply-adds": plan.share() if plan is not None else 0.0,
             "flips": len(plan.decisions.flips) if plan is not None else 0,
             **({"notes": notes} if notes else {}),
+            **({"at rest since step": self._resting.since} if self._resting else {}),
             **({"memory": self._lean.report()} if self._lean is not None else {}),
             "layers": plan.rows(self._last) if plan is not None else [],
         }

@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-LINEAR, CONVOLUTION, MULTIHEAD, PRODUCT, ATTENTION = (
+LINEAR, CONVOLUTION, RECURRENT, MULTIHEAD, PRODUCT, ATTENTION = (
     "linear",
     "convolution",
+    "recurrent",
     "multihead",
     "product",
     "attention",
 )
-"""Kinds of layers: torch's linear, convolution and multi-head attention; a leaf of other make that
-multiplies by its own weight; a module that computes attention from its children's outputs."""
+"""Kinds of layers: torch's linear, convolution, recurrent networks and multi-head attention; a leaf
+of other make that multiplies by its own weight; a module that computes attention from its
+children's outputs."""
 
 NAMES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
@@ -35,12 +37,14 @@ def kind_of(module: Any) -> str | None:
         return LINEAR
     if isinstance(module, _ConvNd):
         return CONVOLUTION
+    if isinstance(module, torch.nn.RNNBase):
+        return RECURRENT
     if isinstance(module, torch.nn.MultiheadAttention):
         return MULTIHEAD
     if any(True for _ in module.children()):
         return ATTENTION if attention.computes_attention(module) else None
     weights = [p for p in module.parameters(recurse=False) if p.dim() >= 2]
-    if weights and not isinstance(module, torch.nn.Embedding | torch.nn.RNNBase):
+    if weights and not isinstance(module, torch.nn.Embedding):
         return PRODUCT if attention.names_product(module) else None
     return None
 
@@ -49,7 +53,7 @@ def multiply_adds(module: Any, kind: str, x: Tensor, y: Tensor) -> int:
     """Of one forward, from the shapes that went in and came out; attention's own left out."""
     if kind == ATTENTION:
         return 0
-    if kind == MULTIHEAD:
+    if kind in (MULTIHEAD, RECURRENT):
         tokens = math.prod(x.shape[:-1])
         return tokens * sum(int(p.numel()) for p in module.parameters() if p.dim() == 2)
     weight = largest_weight(module)
@@ -96,8 +100,8 @@ def probe(
         low = torch.bfloat16 if dtype == "fp32" else getattr(torch, NAMES[dtype])
         # Casts of weights that are cached without gradients would be met by the real forward.
         with region(low, cache_enabled=False, **options):
-            y: Tensor = original(module, x.float())
-        return last(y)
+            y: Any = original(module, x.float())
+        return last(y[0] if kind == RECURRENT else y)
 
     def last(tensor: Tensor) -> Tensor:
         return tensor.movedim(1, -1) if kind == CONVOLUTION else tensor
@@ -138,6 +142,17 @@ def probe(
         images = range(module.weight.dim(), module.weight.dim() + 1)
         again = convolution if simple else None
         return Probe(dtypes, images, _images, last, _same_images, forward, again)
+    if kind == RECURRENT and own and plain and not module.dropout:
+        sequences = 0 if module.batch_first else 1
+        return Probe(
+            dtypes,
+            range(3, 4),
+            lambda x: x.narrow(sequences, 0, 1),
+            last,
+            _same_rows,
+            forward,
+            None,
+        )
     if kind in (LINEAR, PRODUCT) and quiet and not attention.names_randomness(module):
         return Probe(dtypes, rows, _rows, last, _same_rows, forward, None)
     return Probe(dtypes, rows, _rows, last, _same_rows, None, None)
@@ -149,6 +164,10 @@ def _rows(tensor: Tensor) -> Tensor:
 
 def _same_rows(gradient: Tensor, sample: Tensor) -> Tensor:
     return _rows(gradient)
+
+
+def _first_sequence(dim: int) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: tensor.narrow(dim, 0, 1)
 
 
 def _images(tensor: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from ds_dmp.lean.memory import LeanMemory
 from torch import nn
 
 from ds_core.changes import Changes
-from ds_core.forward import surround
+from ds_core.forward import Surrounding
 
 
 class Residual(nn.Module):
@@ -59,7 +59,7 @@ def lean(model, *arounds, **options):
     """A LeanMemory on a model, undone at the end; further arounds go inside."""
     changes = Changes()
     memory = LeanMemory(model, changes, **{"plus": False, **options})
-    surround(model, [memory.around(), *arounds], changes, keep=None)
+    Surrounding(model, [memory.around(), *arounds], changes, keep=None)
     try:
         yield memory
     finally:

@@ -339,9 +339,9 @@ def test_weight_casts_are_found_behind_the_loss_scale():
                 kwargs,
             )
 
-        from ds_core.forward import surround
+        from ds_core.forward import Surrounding
 
-        surround(net, [whole], changes, keep=None)
+        Surrounding(net, [whole], changes, keep=None)
         torch.manual_seed(3)
         reports.append((gradients(net, torch.randn(4, 64), torch.randn(4, 64)), memory.report()))
         changes.undo()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import copyreg
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ds_core.errors import SessionError
@@ -48,18 +49,17 @@ class Changes:
         Identity, `isinstance`, `repr` and `__dict__` stay as they are. A copy or a pickle of the
         object is one of its original class.
         """
-        base = type(owner)
-        derived = _subclass(base, methods)
-        owner.__class__ = derived
+        swap = _Swap(owner, type(owner), methods)
+        swap.make()
 
         def undo() -> None:
-            if type(owner) is not derived:
+            if type(owner) is not swap.derived:
                 raise SessionError(
-                    f"The class of {base.__name__} was changed to {type(owner).__qualname__} "
-                    "after the session attached.",
+                    f"The class of {swap.base.__name__} was changed to "
+                    f"{type(owner).__qualname__} after the session attached.",
                     mend="Undo that change first, then detach.",
                 )
-            owner.__class__ = base
+            owner.__class__ = swap.base
 
         self.on_undo(undo)
 
@@ -100,6 +100,44 @@ class Changes:
         self._undo = failed[::-1]
         if failure is not None:
             raise failure
+
+
+class _Swap:
+    """One object that has methods of its own, and the class that it had without them."""
+
+    def __init__(self, owner: Any, base: type, methods: dict[str, Any]) -> None:
+        self.owner, self.base, self._methods = owner, base, methods
+        self.derived = base
+
+    def make(self) -> None:
+        self.derived = _subclass(self.base, {**self._methods, "_ds_swap": self})
+        self.owner.__class__ = self.derived
+
+    def restore(self) -> None:
+        """Put the methods back, on whatever class the object has by now."""
+        if type(self.owner) is self.base:
+            self.owner.__class__ = self.derived
+        else:
+            self.base = type(self.owner)
+            self.make()
+
+
+@contextmanager
+def plainly(objects: Iterable[Any]) -> Iterator[None]:
+    """Within, objects are of the classes that they had before methods of their own were set.
+
+    A class that is changed within stays, under the methods.
+    """
+    swaps: list[_Swap] = []
+    for one in objects:
+        while (swap := vars(type(one)).get("_ds_swap")) is not None and swap.owner is one:
+            swaps.append(swap)
+            one.__class__ = swap.base
+    try:
+        yield
+    finally:
+        for swap in reversed(swaps):
+            swap.restore()
 
 
 def _subclass(base: type, methods: dict[str, Any]) -> type:

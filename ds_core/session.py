@@ -6,10 +6,10 @@ import functools
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from ds_core.changes import Changes
+from ds_core.changes import Changes, plainly
 from ds_core.components.backend import Backend
 from ds_core.components.component import Component
 from ds_core.compose import check_fit
@@ -334,6 +334,15 @@ class Session:
         self._watched = set()
         self._install_gradient_hooks()
         self.manager.hook.ds_model_changed(session=self, model=self.model)
+
+    def plainly(self) -> AbstractContextManager[None]:
+        """Within, the model and its modules are of their own classes and forwards.
+
+        For components that follow or rebuild the user's code, such as pruners. A module's class
+        may be changed within; whoever set methods on the module is to take it anew, so
+        `model_changed` must follow.
+        """
+        return plainly(self.model.modules())
 
     def rest(self, part: Component) -> None:
         """Call `part` no more, so that it costs nothing, until there is news for it.

@@ -290,11 +290,15 @@ class Dmp(PrecisionPolicy):
         if self._lean is not None:
             return
         self._resting = _Rest(weakref.ref(session), session.steps, self._step)
+        self._let_go()
+        session.rest(self)
+
+    def _let_go(self) -> None:
+        """Give layers their own forwards back."""
         with contextlib.suppress(SessionError):  # others have changed layers since
             self._surrounded.undo()
         for layer in self._plan.layers if self._plan is not None else ():
             layer.probe = None
-        session.rest(self)
 
     def _catch_up(self) -> None:
         """Count the steps that were taken at rest."""
@@ -399,6 +403,7 @@ class Dmp(PrecisionPolicy):
         self._comparison.forget()
         self._catch_up()
         self._resting = None
+        self._let_go()  # modules may be of other classes now
         self._take(session, model)
         self._looks = Looks(self._plan.layers, self._plan.region, session.device)
 

@@ -123,6 +123,28 @@ def load_model(
     return model
 
 
+def example_inputs(name: str, model: Module, batch_size: int = 1) -> tuple[Any, ...]:
+    """Random inputs of the shapes and dtypes that a model of this name takes.
+
+    Args:
+        name: As for `load_model`.
+        model: What `load_model` made; the inputs are on its device.
+        batch_size: Samples.
+
+    Returns:
+        Positional arguments of one forward.
+
+    Raises:
+        UnknownNameError: No source knows the name.
+        RefusedError: The source cannot tell what the model takes.
+    """
+    source, own_name = _find(installed(), name)
+    inputs = source.example_inputs(own_name, model, batch_size)
+    device = device_of(model)
+    moved: tuple[Any, ...] = map_tensors(lambda tensor: tensor.to(device), inputs)
+    return moved
+
+
 def transform(
     model: Module,
     wanted: str | Mapping[str, Any] | Transform | Sequence[str | Mapping[str, Any] | Transform],

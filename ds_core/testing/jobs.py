@@ -147,7 +147,7 @@ def train(
 def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> tuple[Any, ...]:
     """Everything that a session could leave behind on a model and an optimizer, for comparing.
 
-    Values are not in it: training changes them. See `values`.
+    Values are not in it, nor are sizes, which pruners change: training changes them. See `values`.
     """
     modules = {
         name: (
@@ -158,7 +158,7 @@ def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -
         for name, module in model.named_modules()
     }
     tensors = {
-        name: (id(t), t.dtype, t.device, t.requires_grad, t._backward_hooks, t.stride())
+        name: (id(t), t.dtype, t.device, t.requires_grad, t._backward_hooks, t.dim_order())
         for name, t in [*model.named_parameters(), *model.named_buffers()]
     }
     return (

@@ -1,0 +1,35 @@
+"""Which operations of a graph write into tensors, and which tensors are parts of others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch.fx import Node
+
+
+def written_into(node: Node) -> Node | None:
+    """The tensor that an operation writes into, if it does."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.is_mutable:
+        return None
+    for place, known in enumerate(schema.arguments):
+        if known.alias_info is not None and known.alias_info.is_write and place < len(
+            node.args
+        ):  # fmt: skip
+            written: Any = node.args[place]
+            return written  # type: ignore[no-any-return]
+    return None
+
+
+def bases(node: Node) -> list[Node]:
+    """Tensors that a node is a view of."""
+    found: list[Node] = []
+    while True:
+        schema = getattr(node.target, "_schema", None)
+        takes = schema.arguments[0] if schema is not None and schema.arguments else None
+        if takes is None or takes.alias_info is None or not node.args:
+            return found
+        source: Any = node.args[0]
+        found.append(source)
+        node = source

@@ -1,0 +1,162 @@
+"""The analysis of a model, and what it is good for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ds_core.errors import RefusedError, nearest
+from ds_prune.analysis.capture import capture
+from ds_prune.analysis.flow import Flow
+from ds_prune.analysis.graph import Capture, draws, first_names
+from ds_prune.analysis.grouping import Atoms, Slot, gather, kept_whole
+from ds_prune.analysis.records import Product
+from ds_prune.analysis.reference import Reference
+from ds_prune.analysis.walk import finish, walk
+from ds_prune.structure import Extent, Structure, Work
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+    from ds_prune.analysis.labels import Labels
+    from ds_prune.structure import Kept
+
+
+def analyse(
+    model: Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    keep: Collection[str] = (),
+) -> Structure:
+    """What may be removed from a model.
+
+    Args:
+        model: Is left as it is.
+        args: Example inputs of its forward, by position. What is found holds for inputs of other
+            sizes as far as the forward does the same with them.
+        kwargs: And by name.
+        keep: Names of modules whose output channels stay whole.
+
+    Raises:
+        RefusedError: The inputs do not fit, the forward depends on the values of its data, or no
+            module has a name in `keep`.
+    """
+    return Analysis(model, args, kwargs, keep=keep).structure
+
+
+class Analysis:
+    """What may be removed from a model, and what it would then compute.
+
+    Attributes:
+        structure: What was found out.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        keep: Collection[str] = (),
+    ) -> None:
+        """See `analyse`."""
+        _check_names(model, keep)
+        self._inputs = (tuple(args), dict(kwargs or {}))
+        captured = capture(model, *self._inputs)
+        flow = Flow()
+        states = _states(model)
+        labels = {
+            name: tuple(flow.classes.new(size) if size > 1 else None for size in tensor.shape)
+            for name, tensor in states.items()
+        }
+        walk(captured, labels, flow)
+        finish(captured, flow, keep)
+        _freeze_idle(captured, labels, flow)
+        slots = [
+            Slot(name, dim, frozenset(flow.roles.get((name, dim), ())), each)
+            for name, dims in labels.items()
+            for dim, each in enumerate(dims)
+            if each is not None
+        ]
+        atoms = gather(slots, flow)
+        parameters = {name for name, _ in model.named_parameters()}
+        self.structure = Structure(
+            atoms.groups,
+            kept_whole(slots, parameters, flow),
+            {
+                name: tuple(
+                    Extent(size) if each is None else atoms.extent(each)
+                    for size, each in zip(states[name].shape, labels[name], strict=True)
+                )
+                for name in labels
+                if name in parameters
+            },
+            tuple(_work(product, atoms) for product in flow.products),
+            captured.notes + _random(captured),
+        )
+        flow.values.clear()
+        self._reference = Reference(model, captured, flow, atoms)
+
+    def reference(
+        self,
+        kept: Kept,
+        args: tuple[Any, ...] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> list[Tensor]:
+        """What the model would compute with only these atoms; see `Reference.outputs`.
+
+        Without inputs, the example inputs are used.
+        """
+        if args is None and kwargs is None:
+            args, kwargs = self._inputs
+        return self._reference.outputs(kept, args or (), kwargs)
+
+
+def _freeze_idle(
+    captured: Capture, labels: Mapping[str, tuple[Labels | None, ...]], flow: Flow
+) -> None:
+    """Keep parameters that no operation uses."""
+    used = {name for node, name in captured.states.items() if node.users}
+    for name in labels.keys() - used:
+        for each in labels[name]:
+            if each is not None:
+                flow.classes.freeze(each, "the example inputs do not reach it")
+
+
+def _check_names(model: Module, keep: Collection[str]) -> None:
+    known = [name for name, _ in model.named_modules()]
+    for name in keep:
+        if name not in known:
+            raise RefusedError(
+                f"This {type(model).__name__} has no module {name!r} to keep.",
+                mend=nearest(name, known),
+            )
+
+
+def _states(model: Module) -> dict[str, Tensor]:
+    """Parameters, then buffers, each once by its first name."""
+    tensors: dict[str, Tensor] = dict(model.named_parameters())
+    tensors |= dict(model.named_buffers())
+    names = set(first_names(model).values())
+    return {name: tensor for name, tensor in tensors.items() if name in names}
+
+
+def _random(captured: Capture) -> tuple[str, ...]:
+    names = draws(captured.graph)
+    if not names:
+        return ()
+    return (f"The forward draws random numbers ({', '.join(names)}) in evaluation mode as well.",)
+
+
+def _work(product: Product, atoms: Atoms) -> Work:
+    repeats = product.repeats
+    extents = []
+    for labels in product.over:
+        extent = atoms.extent(labels)
+        if extent.parts:
+            extents.append(extent)
+        else:
+            repeats *= extent.fixed
+    return Work(product.layer, product.operation, repeats, tuple(extents))

@@ -1,0 +1,174 @@
+"""What an analysis asks of a model, and how it leaves it."""
+
+import copy
+import random
+
+import numpy as np
+import pytest
+import torch
+from ds_prune.analysis import Analysis, analyse
+from idioms import IDIOMS
+from torch import nn
+
+from ds_core.errors import RefusedError
+
+BY_NAME = {idiom.name: idiom for idiom in IDIOMS}
+
+
+def found(idiom, **options):
+    structure = analyse(idiom.seeded(), idiom.inputs(), idiom.keywords(), **options)
+    return {group.name: group.count for group in structure.groups}
+
+
+def test_modules_that_are_kept_give_the_same_channels():
+    assert found(BY_NAME["residual"], keep=["one"]) == {"stem": 8}
+    assert found(BY_NAME["residual"], keep=["two"]) == {"one": 6}
+
+
+def test_a_kept_module_may_have_layers_of_its_own():
+    """Only what goes out of it stays."""
+    assert found(BY_NAME["encoder layer"], keep=["layer"]) == {
+        "layer.self_attn": 4,
+        "layer.linear1": 12,
+    }
+
+
+def test_unknown_names_are_refused_with_the_nearest():
+    with pytest.raises(RefusedError, match=r"no module 'stam'.*'stem'"):
+        found(BY_NAME["residual"], keep=["stam"])
+
+
+def test_reasons_name_what_is_kept():
+    idiom = BY_NAME["residual"]
+    structure = analyse(idiom.seeded(), idiom.inputs(), keep=["one"])
+    reasons = {one.reason for one in structure.frozen if one.tensor == "one.weight"}
+    assert "`one` is to be kept" in reasons
+
+
+class Careless(nn.Module):
+    """Changes itself in a forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 6)
+        self.norm = nn.BatchNorm1d(6)
+        self.b = nn.Linear(6, 2)
+        self.register_buffer("calls", torch.zeros(()))
+        self.last, self.known = None, {}
+
+    def forward(self, x):
+        self.calls += 1
+        random.random()
+        x = self.norm(self.a(x))
+        self.last, self.seen = x, True
+        self.known["x"] = x
+        return self.b(torch.relu(x))
+
+
+@pytest.mark.parametrize("exported", [True, False])
+def test_the_model_is_left_as_it_was(exported, monkeypatch):
+    model = Careless()
+    model.norm.eval()
+    if not exported:
+        monkeypatch.setattr(torch.export, "export", _failing)
+    before = copy.deepcopy(model.state_dict())
+    attributes = {name: set(vars(module)) for name, module in model.named_modules()}
+    parameters = list(map(id, model.parameters()))
+    torch.manual_seed(5)
+    random.seed(5)
+    states = torch.get_rng_state(), random.getstate()
+
+    analysis = Analysis(model, (torch.randn(3, 4, generator=torch.Generator()),))
+    analysis.reference({"a": np.arange(6) > 2})
+
+    assert [group.name for group in analysis.structure.groups] == ["a"]
+    assert bool(analysis.structure.notes) == (not exported)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert list(map(id, model.parameters())) == parameters
+    assert {name: set(vars(module)) for name, module in model.named_modules()} == attributes
+    assert (model.last, model.known) == (None, {})
+    assert model.training
+    assert model.a.training
+    assert not model.norm.training
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def _failing(*_, **__):
+    raise NotImplementedError("no export")
+
+
+def test_the_model_is_left_as_it_was_after_an_error():
+    model = BY_NAME["branch on data"].seeded().train()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(RefusedError, match=r"idioms_other.py:\d+: The forward"):
+        analyse(model, BY_NAME["branch on data"].inputs())
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+@pytest.mark.parametrize("name", ["self-attention", "channel split and shuffle", "own norm"])
+def test_a_recorded_run_says_the_same_as_an_export(name, monkeypatch):
+    idiom = BY_NAME[name]
+    exported = Analysis(idiom.seeded(), idiom.inputs())
+    monkeypatch.setattr(torch.export, "export", _failing)
+    recorded = Analysis(idiom.seeded(), idiom.inputs())
+    assert recorded.structure.notes
+    one, other = exported.structure, recorded.structure
+    assert [group.name for group in one.groups] == [group.name for group in other.groups]
+    assert [(work.layer, work.operation) for work in one.work] == [
+        (work.layer, work.operation) for work in other.work
+    ]
+    kept = {group.name: np.arange(group.count) % 3 > 0 for group in one.groups}
+    assert one.multiply_adds(kept) == other.multiply_adds(kept)
+    for left, right in zip(exported.reference(kept), recorded.reference(kept), strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_the_reference_has_the_current_weights():
+    idiom = BY_NAME["plain"]
+    model = idiom.seeded()
+    analysis = Analysis(model, idiom.inputs())
+    with torch.no_grad():
+        model[8].weight.mul_(2)
+        model[8].bias.mul_(2)
+        torch.testing.assert_close(analysis.reference({})[0], model(*idiom.inputs()))
+
+
+def test_the_reference_takes_other_inputs_of_the_same_size_only():
+    idiom = BY_NAME["plain"]
+    model = idiom.seeded()
+    analysis = Analysis(model, idiom.inputs())
+    other = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(analysis.reference({}, (other,))[0], model(other))
+    with pytest.raises(RefusedError, match="were analysed"):
+        analysis.reference({}, (torch.randn(3, 3, 8, 8),))
+
+
+def test_inputs_by_name():
+    idiom = BY_NAME["plain"]
+    structure = analyse(idiom.seeded(), (), {"input": idiom.inputs()[0]})
+    assert [group.name for group in structure.groups] == ["0", "4"]
+
+
+def test_random_numbers_are_noted():
+    class Noisy(nn.Linear):
+        def forward(self, x):
+            return super().forward(x + torch.rand_like(x))
+
+    structure = analyse(nn.Sequential(Noisy(4, 6), nn.Linear(6, 2)), (torch.ones(2, 4),))
+    assert any("rand_like" in note for note in structure.notes)
+    idiom = BY_NAME["self-attention"]
+    assert not analyse(idiom.seeded(), idiom.inputs()).notes
+
+
+def test_layers_of_work():
+    idiom = BY_NAME["residual"]
+    work = analyse(idiom.seeded(), idiom.inputs()).work
+    assert [(one.layer, one.operation) for one in work] == [
+        (name, "conv2d") for name in ("stem", "one", "two", "head")
+    ]

@@ -1,0 +1,1 @@
+"""Criteria: what each atom is worth to the model."""

@@ -1,0 +1,1 @@
+"""Measured time: of layers at other widths, and from it of models."""

@@ -1,0 +1,1 @@
+"""Pruning in the course of a training."""

@@ -1,0 +1,39 @@
+"""The first batch that the training loop calls its model with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ds_core.nested import map_tensors
+
+if TYPE_CHECKING:
+    from ds_core.hookspecs import Around
+
+Batch = tuple[tuple[Any, ...], dict[str, Any]]
+"""Arguments by position and by name."""
+
+
+class FirstInputs:
+    """Keeps the arguments of the first forward, until they are forgotten."""
+
+    def __init__(self) -> None:
+        self.seen: Batch | None = None
+        self._looking = True
+
+    def around(self) -> Around:
+        """What surrounds the forward. A compiled forward is not seen."""
+        import torch
+
+        def around(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if not torch.compiler.is_compiling() and self._looking:
+                self._looking = False
+                # Loops may reuse the memory of their batches.
+                self.seen = map_tensors(lambda one: one.detach().clone(), (args, kwargs))
+            return call(*args, **kwargs)
+
+        return around
+
+    def forget(self) -> None:
+        """Let go of them."""
+        self.seen, self._looking = None, False

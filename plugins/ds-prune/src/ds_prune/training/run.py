@@ -1,0 +1,269 @@
+"""One model on its way from whole to small."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ds_prune.analysis.analysis import Analysis
+from ds_prune.choice import choose
+from ds_prune.importance.installed import make_criterion
+from ds_prune.report import Result, layers_of, measure_forward, reasons_of
+from ds_prune.structure import Kept
+from ds_prune.training.agreement import agree_on_masks, agree_on_scores
+from ds_prune.training.gates import Gates
+from ds_prune.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from ds_core.session import Session
+    from ds_prune.training.inputs import Batch
+    from ds_prune.training.options import ChannelOptions
+
+
+class PruningRun:
+    """Gates that move by a schedule, and the removal in the end.
+
+    Args:
+        session: Whose model is pruned.
+        options: Of the pruner.
+        steps: After which it begins, makes its last choice and removes.
+        batch: Example inputs.
+
+    Raises:
+        RefusedError: The model cannot be followed, has no channel that could go, or the target
+            cannot be reached. It is unchanged then.
+    """
+
+    over = False
+
+    def __init__(
+        self,
+        session: Session,
+        options: ChannelOptions,
+        steps: tuple[int, int, int],
+        batch: Batch,
+    ) -> None:
+        begin, freeze, end = steps
+        self._options, self._batch = options, batch
+        self._schedule = Schedule(options.target(), begin, freeze, end, options.every)
+        with session.plainly():
+            self._analysis = Analysis(session.model, *batch, keep=options.keep)
+        self.structure = self._analysis.structure
+        self._tensors = dict(session.model.named_parameters())
+        self._left = _frozen(self._tensors, self.structure.groups)
+        self._criterion = make_criterion(options.criterion, options.criterion_options)
+        self._gates = Gates(self._tensors, self.structure)
+        self._latency, self._round_to = self._measure(session)
+        self._kept: dict[str, np.ndarray[Any, np.dtype[np.bool_]]] = {}
+        self._step = 0
+        self._history: list[tuple[int, dict[str, int]]] = []
+        self._open = False
+        self._check()
+
+    def _measure(self, session: Session) -> tuple[Any, int]:
+        from ds_prune.timing.latency import measure_latency
+        from ds_prune.timing.rounding import suggest_round_to
+
+        options, model, backend = self._options, session.model, session.backend
+        args, kwargs = self._batch
+        multiple = 1 if options.round_to == "auto" else options.round_to
+        with session.plainly():
+            if options.round_to == "auto":
+                multiple = suggest_round_to(backend, model, self.structure, args, kwargs)
+            if options.latency is None:
+                return None, multiple
+            times = measure_latency(backend, model, self.structure, args, kwargs, round_to=multiple)
+        return times, multiple
+
+    def _check(self) -> None:
+        """Whether the target can be reached at all, before anything is changed."""
+        from ds_core.errors import RefusedError
+
+        names = [group.name for group in self.structure.groups if group.name not in self._left]
+        if not names:
+            reasons = sorted(
+                {one.reason for one in self.structure.frozen} | set(self._left.values())
+            )
+            raise RefusedError(
+                "pruner 'channel' found no channel that could go: " + "; ".join(reasons) + ".",
+                mend="Leave the pruner out.",
+            )
+        self._choose(
+            self._schedule.target,
+            {name: np.ones(self.structure.group(name).count) for name in names},
+        )
+
+    # Step by step
+
+    def before_step(self, first: bool) -> None:
+        """Give the optimizer the dense weights; `first` of a batch's optimizers shows gradients."""
+        if not self._open:
+            self._gates.open()
+            self._open = True
+        if first:
+            self._criterion.observe(self._tensors, self.structure)
+
+    def after_step(self, session: Session, counts: bool) -> None:
+        """Choose, move gates and put them on the weights; or remove for good."""
+        if counts:
+            self._step += 1
+            schedule = self._schedule
+            if schedule.due(self._step):
+                self._kept = self._best(session)
+            if self._step > schedule.begin and self._step % schedule.every == 0:
+                self._gates.move(self._kept, self._options.decay)
+                self._remember()
+        self._open = False
+        if counts and self._step >= self._schedule.end:
+            self._remove(session)
+        else:
+            self._gates.close()
+
+    def _best(self, session: Session) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
+        scores = self._criterion.scores(self._tensors, self.structure)
+        scores = {name: one for name, one in scores.items() if name not in self._left}
+        scores = agree_on_scores(session, scores)
+        kept = self._choose(self._schedule.at(self._step), scores)
+        return agree_on_masks(session, kept, self.structure)
+
+    def _choose(self, target: Any, scores: Mapping[str, Any]) -> Kept:
+        options = self._options
+        return choose(
+            self.structure,
+            scores,
+            target,
+            round_to=self._round_to,
+            latency=self._latency,
+            scope=options.scope,
+            by_saving=self._criterion.additive,
+            normalised=options.normalised,
+        )
+
+    def _remember(self) -> None:
+        counts = {
+            group.name: int(self._kept[group.name].sum())
+            if group.name in self._kept
+            else group.count
+            for group in self.structure.groups
+        }
+        self._history.append((self._step, counts))
+
+    def _remove(self, session: Session) -> None:
+        from ds_prune.plan import Plan
+        from ds_prune.surgery.shrink import shrink
+
+        model, (args, kwargs) = session.model, self._batch
+        if not self._kept:
+            self._kept = self._best(session)
+        with session.plainly():
+            seconds = measure_forward(session.backend, model, self._batch)
+            outcome = shrink(
+                model,
+                self._analysis,
+                self._kept,
+                args,
+                kwargs,
+                session.optimizers,
+                tolerance=self._options.tolerance,
+            )
+            outcome.removal.commit()
+            after = measure_forward(session.backend, model, self._batch)
+        self.over = True
+        self._remember()
+        self.result = Result.of(
+            self.structure, outcome, (seconds, after), self._history, self._left
+        )
+        session.model_changed()
+        if self._options.save is not None:
+            Plan.of(model, outcome.removal.record, result=self.result).save(self._options.save)
+        if self._options.picture is not None:
+            from ds_prune.picture import draw
+
+            totals = {group.name: group.count for group in self.structure.groups}
+            draw(self._history, totals, self._options.picture)
+
+    def give_back(self) -> None:
+        """Put the dense weights into the model."""
+        if not self.over and not self._open:
+            self._gates.open()
+            self._open = True
+
+    # State and speech
+
+    def report(self) -> dict[str, Any]:
+        """What there is to say of each layer."""
+        if self.over:
+            return self.result.report()
+        kept, structure = self._kept, self.structure
+        return {
+            "target": self._schedule.target.model_dump(exclude_defaults=True),
+            "channels are removed after step": self._schedule.end,
+            "parameters": structure.parameters(kept) / structure.parameters({}),
+            "multiply-adds": structure.multiply_adds(kept) / max(structure.multiply_adds({}), 1),
+            "layers": layers_of(structure, kept),
+            "left whole": reasons_of(structure, self._left),
+            "history": [[step, counts] for step, counts in self._history],
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs, but for the model."""
+        if self.over:
+            return {"over": self.result.model_dump()}
+        return {
+            "over": None,
+            "step": self._step,
+            "kept": {name: mask.tolist() for name, mask in self._kept.items()},
+            "gates": self._gates.state_dict(),
+            "criterion": self._criterion.state_dict(),
+            "history": [[step, dict(counts)] for step, counts in self._history],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self._step = state["step"]
+        self._kept = {name: np.array(mask, np.bool_) for name, mask in state["kept"].items()}
+        self._gates.load_state_dict(state["gates"])
+        self._criterion.load_state_dict(state["criterion"])
+        self._history = [(step, dict(counts)) for step, counts in state["history"]]
+
+
+class FinishedRun:
+    """What is left of a run whose model is small already."""
+
+    over = True
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self.result = Result.model_validate(state["over"])
+
+    def before_step(self, first: bool) -> None:
+        """There is nothing to do."""
+
+    def after_step(self, session: Session, counts: bool) -> None:
+        """Nor is there."""
+
+    def give_back(self) -> None:
+        """Nothing is held back."""
+
+    def report(self) -> dict[str, Any]:
+        """As it was at the removal."""
+        return self.result.report()
+
+    def state_dict(self) -> dict[str, Any]:
+        """As it was loaded."""
+        return {"over": self.result.model_dump()}
+
+
+def _frozen(tensors: Mapping[str, Any], groups: Any) -> dict[str, str]:
+    """Groups that the user's frozen parameters are part of, with the reason."""
+    if not any(tensor.requires_grad for tensor in tensors.values()):
+        return {}
+    left = {}
+    for group in groups:
+        for member in group.members:
+            tensor = tensors.get(member.tensor)
+            if tensor is not None and not tensor.requires_grad:
+                left[group.name] = f"{member.tensor} is frozen"
+                break
+    return left

@@ -13,11 +13,9 @@ def written_into(node: Node) -> Node | None:
     schema = getattr(node.target, "_schema", None)
     if schema is None or not schema.is_mutable:
         return None
-    for place, known in enumerate(schema.arguments):
-        if known.alias_info is not None and known.alias_info.is_write and place < len(
-            node.args
-        ):  # fmt: skip
-            written: Any = node.args[place]
+    for known, argument in zip(schema.arguments, node.args, strict=False):
+        if known.alias_info is not None and known.alias_info.is_write:
+            written: Any = argument
             return written  # type: ignore[no-any-return]
     return None
 
@@ -28,8 +26,8 @@ def bases(node: Node) -> list[Node]:
     while True:
         schema = getattr(node.target, "_schema", None)
         takes = schema.arguments[0] if schema is not None and schema.arguments else None
-        if takes is None or takes.alias_info is None or not node.args:
+        source: Any = node.args[0] if node.args else None
+        if takes is None or takes.alias_info is None or not hasattr(source, "target"):
             return found
-        source: Any = node.args[0]
         found.append(source)
         node = source

@@ -154,9 +154,8 @@ def _grouped(flow: Flow, query: Value, heads: int) -> Value:
     """Queries as [..., heads of keys, queries for each, length, e]."""
     ratio = query.shape[-3] // heads
     axes = flow.split(query.labels[-3], (heads, ratio))
-    flow.freeze(
-        Value((ratio,), (axes[1],)), [0], "several heads of queries share one of keys"
-    )  # fmt: skip
+    if axes[1] is not None:
+        flow.classes.freeze(axes[1], "several heads of queries share one of keys")
     return Value(
         (*query.shape[:-3], heads, ratio, *query.shape[-2:]),
         (*query.labels[:-3], *axes, *query.labels[-2:]),

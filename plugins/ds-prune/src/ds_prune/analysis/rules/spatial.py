@@ -10,7 +10,6 @@ from ds_prune.analysis.rules.registry import rule
 from ds_prune.analysis.value import Value, free
 
 _DIMS = {"1d": 1, "2d": 2, "3d": 3}
-_MODES = ("bicubic", "bilinear", "linear", "nearest", "nearest_exact", "trilinear")
 
 
 def _names() -> list[str]:
@@ -23,8 +22,8 @@ def _names() -> list[str]:
     pads = [f"{mode}_pad{dims}" for mode in ("reflection", "replication") for dims in _DIMS]
     scales = ["upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d"]
     scales += ["upsample_trilinear3d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"]
-    scales += [f"{mode}{dims}" for mode in ("upsample_nearest", "_upsample_nearest_exact")
-               for dims in _DIMS]  # fmt: skip
+    for mode in ("upsample_nearest", "_upsample_nearest_exact"):
+        scales += [f"{mode}{dims}" for dims in _DIMS]
     return pools + pads + scales
 
 

@@ -178,9 +178,9 @@ def test_the_optimizers_state_follows(optimizer):
 
 def test_a_channel_whose_gate_closed_comes_back_where_it_is_missed():
     model, optimizer = make()
-    with attach(model, optimizer, total=200, flops=0.5, decay=0.0) as session:
-        train(model, optimizer, 140)
-        history = details(session)["history"]
+    with attach(model, optimizer, total=160, flops=0.5, decay=0.0, save="plan"):
+        train(model, optimizer, 120)
+    history = Plan.load("plan").result.history
     grown = [
         name
         for (_, before), (_, after) in itertools.pairwise(history)

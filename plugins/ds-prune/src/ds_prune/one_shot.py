@@ -10,7 +10,7 @@ from ds_core.subjects import process_group, unwrapped
 from ds_prune.choice import Scope, choose
 from ds_prune.importance.installed import make_criterion
 from ds_prune.lots import RoundTo
-from ds_prune.report import Result, measure_forward
+from ds_prune.report import Result, copied, measure_both
 from ds_prune.target import Target
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def _cut(
 
     args, kwargs = batch
     backend = _backend(model)
-    before = measure_forward(backend, model, batch)
+    whole = copied(model)
     outcome = shrink(model, analysis, kept, args, kwargs, optimizers, tolerance=tolerance)
     if kept and not outcome.kept:
         reasons = "; ".join(f"{name}: {why}" for name, why in outcome.left.items())
@@ -257,8 +257,8 @@ def _cut(
         reconstruct(model, analysis.structure, outcome.kept, inputs)
         removal = apply_record(model, removal.record, optimizers)
     removal.commit()
-    after = measure_forward(backend, model, batch)
-    result = Result.of(analysis.structure, outcome, (before, after))
+    seconds = measure_both(backend, whole, model, batch)
+    result = Result.of(analysis.structure, outcome, seconds)
     return Plan.of(model, removal.record, source=source, result=result)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ class Result(pydantic.BaseModel):
     multiply_adds: tuple[int, int]
     """Of one forward of the example inputs."""
     seconds: tuple[float, float] | None
-    """Medians of the same forward, in evaluation mode."""
+    """Medians of the same forward, in evaluation mode, timed in turns; None where the whole model
+    could not be copied."""
     error: float
     """Largest relative error of the outputs in the proof."""
     layers: list[dict[str, Any]]
@@ -68,7 +70,6 @@ class Result(pydantic.BaseModel):
             "error in the proof": self.error,
             "layers": self.layers,
             "left whole": self.left,
-            "history": [[step, counts] for step, counts in self.history],
         }
 
 
@@ -87,13 +88,26 @@ def reasons_of(structure: Structure, left: Mapping[str, str]) -> dict[str, str]:
     return {**found, **left}
 
 
-def measure_forward(
-    backend: Backend, model: Module, batch: tuple[tuple[Any, ...], Mapping[str, Any]]
-) -> float:
-    """Seconds of one forward in evaluation mode."""
+def measure_both(
+    backend: Backend,
+    whole: Module | None,
+    small: Module,
+    batch: tuple[tuple[Any, ...], Mapping[str, Any]],
+) -> tuple[float, float] | None:
+    """Seconds of one forward of each in evaluation mode, in turns; None without the whole one."""
     from ds_prune.surgery.undisturbed import undisturbed
     from ds_prune.timing.timer import Run, interleaved
 
-    with undisturbed(model):
-        (seconds,) = interleaved(backend)([Run(model, *batch)])
-    return seconds
+    if whole is None:
+        return None
+    with undisturbed(whole), undisturbed(small):
+        before, after = interleaved(backend)([Run(whole, *batch), Run(small, *batch)])
+    return before, after
+
+
+def copied(model: Module) -> Module | None:
+    """The model as it is, to be compared with later; None if it cannot be copied."""
+    try:
+        return copy.deepcopy(model)
+    except Exception:  # whatever a user's module raises; then there is nothing to compare with
+        return None

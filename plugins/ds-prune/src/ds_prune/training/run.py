@@ -10,7 +10,7 @@ import numpy as np
 from ds_prune.analysis.analysis import Analysis
 from ds_prune.choice import choose
 from ds_prune.importance.installed import make_criterion
-from ds_prune.report import Result, layers_of, measure_forward, reasons_of
+from ds_prune.report import Result, copied, layers_of, measure_both, reasons_of
 from ds_prune.structure import Kept
 from ds_prune.training.agreement import agree_on_masks, agree_on_scores
 from ds_prune.training.gates import Gates
@@ -158,7 +158,7 @@ class PruningRun:
         if not self._kept:
             self._kept = self._best(session)
         with session.plainly():
-            seconds = measure_forward(session.backend, model, self._batch)
+            whole = copied(model)
             outcome = shrink(
                 model,
                 self._analysis,
@@ -169,12 +169,10 @@ class PruningRun:
                 tolerance=self._options.tolerance,
             )
             outcome.removal.commit()
-            after = measure_forward(session.backend, model, self._batch)
+            seconds = measure_both(session.backend, whole, model, self._batch)
         self.over = True
         self._remember()
-        self.result = Result.of(
-            self.structure, outcome, (seconds, after), self._history, self._left
-        )
+        self.result = Result.of(self.structure, outcome, seconds, self._history, self._left)
         session.model_changed()
         if self._options.save is not None:
             Plan.of(model, outcome.removal.record, result=self.result).save(self._options.save)
@@ -204,7 +202,6 @@ class PruningRun:
             "multiply-adds": structure.multiply_adds(kept) / max(structure.multiply_adds({}), 1),
             "layers": layers_of(structure, kept),
             "left whole": reasons_of(structure, self._left),
-            "history": [[step, counts] for step, counts in self._history],
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ Batch = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class FirstInputs:
-    """Keeps the arguments of the first forward, until they are forgotten."""
+    """Keeps the arguments of the first forward that succeeds, until they are forgotten."""
 
     def __init__(self) -> None:
         self.seen: Batch | None = None
@@ -26,11 +26,13 @@ class FirstInputs:
         import torch
 
         def around(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if not torch.compiler.is_compiling() and self._looking:
-                self._looking = False
-                # Loops may reuse the memory of their batches.
-                self.seen = map_tensors(lambda one: one.detach().clone(), (args, kwargs))
-            return call(*args, **kwargs)
+            if torch.compiler.is_compiling() or not self._looking:
+                return call(*args, **kwargs)
+            # Loops may reuse the memory of their batches, and models may change them.
+            batch = map_tensors(lambda one: one.detach().clone(), (args, kwargs))
+            output = call(*args, **kwargs)
+            self.seen, self._looking = batch, False
+            return output
 
         return around
 

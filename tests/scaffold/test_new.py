@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ds_core.cli.main import ds
@@ -130,6 +130,7 @@ def test_its_names_may_differ(kind, tmp_path):
     assert attribute in {getattr(node, "name", None) for node in tree.body}
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a machine that is busy otherwise
 @given(kind=st.sampled_from(KINDS), distribution=NAMES, component=NAMES)
 def test_any_name_makes_files_that_can_be_read(kind, distribution, component):
     files = render(Names(kind, distribution, component))

@@ -145,6 +145,17 @@ def test_what_cannot_be_done_changes_nothing(model):
         refused(model, "attached to a session")
 
 
+def test_channels_that_are_normalised_together_go_only_where_asked_for():
+    def build():
+        return nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 4))
+
+    x = torch.randn(4, 8)
+    refused(build(), "normalised=True", example=x)
+    model = build()
+    ds_prune.prune(model, x, flops=0.5, normalised=True)
+    assert model[1].normalized_shape == (model[0].out_features,) != (16,)
+
+
 def test_data_that_a_forward_fails_on_changes_nothing(model):
     before = jobs.values(model)
     with pytest.raises(Exception, match=r"channels|shape|size"):

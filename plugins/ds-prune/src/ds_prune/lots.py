@@ -81,6 +81,17 @@ def make_lots(
     return lots
 
 
+def check_normalised(structure: Structure, target: Target, normalised: bool) -> None:
+    """Raise where all that could go is normalised over its atoms, and nobody asked for that."""
+    if normalised or target.layers or not all(group.normalised for group in structure.groups):
+        return
+    raise RefusedError(
+        "Statistics are taken over all channels that could go, so that the others would be "
+        "normalised differently without them.",
+        mend="If that may be, say normalised=True.",
+    )
+
+
 def granule(group: Group, round_to: int) -> int:
     """How many atoms go at once, so that channels made and used are multiples of `round_to`."""
     widths = {member.index.shape[1] for member in group.members if member.role != "follow"}

@@ -9,7 +9,7 @@ from ds_core.errors import ConfigError, RefusedError
 from ds_core.subjects import process_group, unwrapped
 from ds_prune.choice import Scope, choose
 from ds_prune.importance.installed import make_criterion
-from ds_prune.lots import RoundTo
+from ds_prune.lots import RoundTo, check_normalised
 from ds_prune.report import Result, copied, measure_both
 from ds_prune.target import Target
 
@@ -205,6 +205,7 @@ def _choose(
         raise RefusedError(
             f"This {type(model).__name__} has no channel that could go: {'; '.join(reasons)}."
         )
+    check_normalised(structure, target, normalised)
     args, kwargs = batch
     times = None
     if round_to == "auto":

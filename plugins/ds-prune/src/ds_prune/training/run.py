@@ -10,6 +10,7 @@ import numpy as np
 from ds_prune.analysis.analysis import Analysis
 from ds_prune.choice import choose
 from ds_prune.importance.installed import make_criterion
+from ds_prune.lots import check_normalised
 from ds_prune.report import Result, copied, layers_of, measure_both, reasons_of
 from ds_prune.structure import Kept
 from ds_prune.training.agreement import agree_on_masks, agree_on_scores
@@ -90,6 +91,7 @@ class PruningRun:
                 "pruner 'channel' found no channel that could go: " + "; ".join(reasons) + ".",
                 mend="Leave the pruner out.",
             )
+        check_normalised(self.structure, self._schedule.target, self._options.normalised)
         self._choose(
             self._schedule.target,
             {name: np.ones(self.structure.group(name).count) for name in names},

@@ -1,0 +1,198 @@
+"""One model cut by ds-prune, and whether the result is right without asking ds-prune."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ds_core.causes import cause
+from ds_core.errors import DsError
+from ds_core.nested import tensors_in
+
+RATIO = 0.3
+TOLERANCE = 1e-3
+"""Largest relative error; float32 sums in another order come to some 1e-6."""
+
+
+@dataclass
+class Subject:
+    """A model to be cut.
+
+    Attributes:
+        make: Makes one in evaluation mode, with weights by torch's current seed.
+        args: Example inputs by position.
+        kwargs: And by name.
+        others: Inputs of other sizes, by what differs.
+    """
+
+    make: Callable[[], nn.Module]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]] = field(default_factory=dict)
+
+
+def lively(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """A model none of whose weights are so small that mistakes would not show."""
+    torch.manual_seed(seed)
+    model = make()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                parameter.add_(0.05 * torch.randn(parameter.shape))
+    return model.eval()
+
+
+def ours(subject: Subject) -> dict[str, Any]:
+    """Cut, save, load, train; and compare with the whole model whose weights are zero.
+
+    Returns:
+        `result`: `pruned`, `nothing`, `refused` or `WRONG`; `why` it is not `pruned`.
+    """
+    from ds_prune.analysis import analyse
+    from ds_prune.one_shot import prune
+
+    model, dense = lively(subject.make, 0), lively(subject.make, 0)
+    dense.load_state_dict(model.state_dict())
+    given = subject.kwargs or subject.args
+    before = sum(one.numel() for one in model.parameters())
+    state = {name: value.clone() for name, value in model.state_dict().items() if _tensor(value)}
+    try:
+        structure = analyse(model, subject.args, subject.kwargs)
+        plan = prune(model, given, ratio=RATIO, recover=(), criterion="magnitude")
+    except DsError as error:
+        after = {name: value for name, value in model.state_dict().items() if _tensor(value)}
+        if any(not torch.equal(after[name], value) for name, value in state.items()):
+            return {"result": "WRONG", "why": f"refused, but the model is changed: {error.what}"}
+        none = "no channel that could go" in error.what
+        return {"result": "nothing" if none else "refused", "why": error.what, "before": before}
+    after_count = sum(one.numel() for one in model.parameters())
+    cut = [group for group in structure.groups if _removed(group, plan.record)]
+    row: dict[str, Any] = {
+        "before": before,
+        "after": after_count,
+        "groups": len(cut),
+        "of": sum(not group.normalised and group.count > 1 for group in structure.groups),
+        "normalised": sum(group.normalised for group in structure.groups),
+    }
+    if not after_count < before:
+        return row | {"result": "nothing", "why": "nothing became smaller"}
+    with torch.no_grad():
+        whole = dense(*subject.args, **subject.kwargs)
+    zeroed = zero_what_is_read(dense, structure, plan.record)
+    with torch.no_grad():
+        moved = difference(zeroed(*subject.args, **subject.kwargs), whole)
+    if not isinstance(moved, str) and not moved > 10 * TOLERANCE:
+        return row | {"result": "pruned", "why": f"the outputs hardly tell: {moved}", "told": False}
+    row["moved"] = moved
+    checks: dict[str, Callable[[], float | str]] = {
+        "gates": lambda: _same(model, zeroed, subject.args, subject.kwargs),
+        "reloaded": lambda: _reloaded(subject, model, plan),
+    }
+    for what, (args, kwargs) in subject.others.items():
+        checks[what] = lambda args=args, kwargs=kwargs: _same(model, zeroed, args, kwargs)
+    checks["training"] = lambda: _trains(subject, model)  # last, as it changes the model
+    for what, check in checks.items():
+        try:
+            found = check()
+        except Exception as error:
+            return row | {"result": "WRONG", "why": f"{what}: {cause(error)}"}
+        if isinstance(found, str):
+            return row | {"result": "WRONG", "why": f"{what}: {found}"}
+        row[what] = found
+    return row | {"result": "pruned"}
+
+
+def zero_what_is_read(dense: nn.Module, structure: Any, record: Any) -> nn.Module:
+    """The whole model, in which weights that read removed channels are zero."""
+    tensors = {**dict(dense.named_parameters()), **dict(dense.named_buffers())}
+    with torch.no_grad():
+        for group in structure.groups:
+            for member in group.members:
+                kept = record.kept.get(member.tensor, {}).get(member.dim)
+                if member.role != "consume" or kept is None:
+                    continue
+                tensor = tensors[member.tensor]
+                gone = torch.ones(tensor.shape[member.dim], dtype=torch.bool)
+                gone[torch.as_tensor(kept)] = False
+                own = torch.zeros_like(gone)
+                own[torch.as_tensor(member.index).flatten()] = True
+                tensor.index_fill_(member.dim, (gone & own).nonzero().flatten(), 0.0)
+    return dense
+
+
+def _removed(group: Any, record: Any) -> bool:
+    member = group.members[0]
+    kept = record.kept.get(member.tensor, {}).get(member.dim)
+    return kept is not None and bool(set(member.index.flatten().tolist()) - set(kept.tolist()))
+
+
+def difference(one: Any, other: Any) -> float | str:
+    """The largest relative difference of tensors, or why they cannot be compared."""
+    left, right = list(tensors_in(one)), list(tensors_in(other))
+    if [a.shape for a in left] != [a.shape for a in right]:
+        return "the outputs have other shapes"
+    worst = 0.0
+    for a, b in zip(left, right, strict=True):
+        if not a.is_floating_point():
+            continue
+        a, b = a.double(), b.double()
+        mask = b.isfinite()
+        if not torch.equal(mask, a.isfinite()):
+            return "the outputs are not finite at the same places"
+        size = float((b[mask]).norm())
+        worst = max(worst, float((a[mask] - b[mask]).norm()) / (size or 1.0))
+    return worst
+
+
+def _same(model: nn.Module, right: nn.Module, args: Any, kwargs: Any) -> float | str:
+    model.eval()
+    outputs = []
+    for one in (model, right):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            outputs.append(one(*args, **kwargs))
+    found = difference(*outputs)
+    if isinstance(found, str) or found <= TOLERANCE:
+        return found
+    return f"the outputs are off by {found:.2g}"
+
+
+def _reloaded(subject: Subject, model: nn.Module, plan: Any) -> float | str:
+    from ds_prune.plan import load_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        plan.save(folder)
+        fresh = load_model(folder, lively(subject.make, 1)).eval()
+    return _same(fresh, model, subject.args, subject.kwargs)
+
+
+def _trains(subject: Subject, model: nn.Module) -> float | str:
+    """One step, where the whole model can take one."""
+    whole = lively(subject.make, 0)
+    for one, name in ((whole, "whole"), (model, "small")):
+        try:
+            one.train()
+            optimizer = torch.optim.AdamW(one.parameters(), 1e-4)
+            outputs = [
+                each
+                for each in tensors_in(one(*subject.args, **subject.kwargs))
+                if each.is_floating_point() and each.requires_grad
+            ]
+            torch.stack([each.square().mean() for each in outputs]).sum().backward()
+            optimizer.step()
+        except Exception as error:
+            if name == "whole":
+                return 0.0
+            return str(cause(error))
+    if any(one.grad is not None and one.grad.shape != one.shape for one in model.parameters()):
+        return "a gradient has another shape than its parameter"
+    return 0.0
+
+
+def _tensor(value: Any) -> bool:
+    return isinstance(value, Tensor)

@@ -172,3 +172,29 @@ def test_layers_of_work():
     assert [(one.layer, one.operation) for one in work] == [
         (name, "conv2d") for name in ("stem", "one", "two", "head")
     ]
+
+
+def test_a_table_that_a_forward_makes_anew_keeps_its_width():
+    class Places(nn.Module):
+        """Adds what a layer makes of a table of places, which grows with the input."""
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.places, self.last = nn.Linear(4, 8), nn.Linear(6, 8), nn.Linear(8, 2)
+            self.register_buffer("table", self.make(5), persistent=False)
+
+        def make(self, length):
+            return torch.linspace(0, 1, 6 * length).reshape(length, 6)
+
+        def forward(self, x):
+            if x.shape[1] > len(self.table):
+                self.table = self.make(x.shape[1])
+            return self.last(self.first(x) + self.places(self.table[: x.shape[1]]))
+
+    structure = analyse(Places(), (torch.randn(2, 5, 4),))
+    cut = {(m.tensor, m.dim) for group in structure.groups for m in group.members}
+    assert ("first.weight", 0) in cut
+    assert not {("places.weight", 1), ("table", 1)} & cut
+    assert "anew" in next(
+        one.reason for one in structure.frozen if (one.tensor, one.dim) == ("places.weight", 1)
+    )

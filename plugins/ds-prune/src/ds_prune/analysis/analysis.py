@@ -80,8 +80,8 @@ class Analysis:
             for dim, each in enumerate(dims)
             if each is not None
         ]
-        atoms = gather(slots, flow)
         parameters = {name for name, _ in model.named_parameters()}
+        atoms = gather(slots, flow, parameters)
         self.structure = Structure(
             atoms.groups,
             kept_whole(slots, parameters, flow),

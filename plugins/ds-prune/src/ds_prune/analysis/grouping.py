@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ds_prune.structure import Role
 
 UNREAD = "nothing reads it that could tell what it is worth"
+UNMADE = "only buffers hold it, which a forward may compute anew"
 ALONE = "it goes as a whole or not at all"
 
 _ORDER: Mapping[Role, int] = {"follow": 0, "produce": 1, "consume": 2}
@@ -66,12 +67,13 @@ class Atoms:
         return Extent(int((groups < 0).sum()), parts)
 
 
-def gather(slots: list[Slot], flow: Flow) -> Atoms:
+def gather(slots: list[Slot], flow: Flow, parameters: Collection[str]) -> Atoms:
     """Groups of the classes that may go.
 
-    An atom is a class that is not frozen and that some weight reads; atoms that take the same
-    number of indices from each dimension of each tensor make a group. Classes that make no atom
-    are frozen here.
+    An atom is a class that is not frozen, that some weight reads, and that some parameter makes:
+    tables in buffers are often computed anew for longer inputs, as wide as they were. Atoms that
+    take the same number of indices from each dimension of each tensor make a group. Classes that
+    make no atom are frozen here.
     """
     classes = flow.classes
     lengths = [len(slot.labels) for slot in slots]
@@ -85,7 +87,10 @@ def gather(slots: list[Slot], flow: Flow) -> Atoms:
     read = np.unique(roots[reading[places]])
     unread = np.setdiff1d(roots, read)
     classes.freeze(unread, UNREAD)
-    movable = ~np.isin(roots, unread)
+    making = np.array([s.role != "consume" and s.tensor in parameters for s in slots], np.bool_)
+    unmade = np.setdiff1d(read, roots[making[places]])
+    classes.freeze(unmade, UNMADE)
+    movable = ~np.isin(roots, np.concatenate([unread, unmade]))
     roots, places, indices = roots[movable], places[movable], indices[movable]
 
     order = np.lexsort((indices, places, roots))

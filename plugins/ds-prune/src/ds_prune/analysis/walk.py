@@ -100,8 +100,8 @@ def _ruled(flow: Flow, call: Call, rule: Rule) -> Any:
     written = written_into(call.node)
     try:
         result = rule(flow, call) if written is None else _in_place(flow, call, rule, written)
-    except (AssertionError, AttributeError, LookupError, TypeError, ValueError):
-        return None
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        return None  # RuntimeError: what torch raises of sizes that depend on the data
     made = call.node.meta.get("val")
     if isinstance(result, Value) and isinstance(made, (list, tuple)):
         return (result, *unlabelled(call)[1:])

@@ -198,3 +198,26 @@ def test_a_table_that_a_forward_makes_anew_keeps_its_width():
     assert "anew" in next(
         one.reason for one in structure.frozen if (one.tensor, one.dim) == ("places.weight", 1)
     )
+
+
+def test_a_layer_whose_result_nobody_uses_reads_its_input_all_the_same():
+    class Auxiliary(nn.Module):
+        """Gives out a second head's scores in training alone, and computes them always."""
+
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Conv2d(3, 8, 3)
+            self.side = nn.Sequential(nn.Conv2d(8, 6, 1), nn.ReLU(), nn.Conv2d(6, 2, 1))
+            self.head = nn.Conv2d(8, 2, 1)
+
+        def forward(self, x):
+            x = torch.relu(self.body(x))
+            side = self.side(x)
+            return (self.head(x), side) if self.training else self.head(x)
+
+    structure = analyse(Auxiliary(), (torch.randn(2, 3, 6, 6),))
+    body = structure.group("body")
+    assert {(m.tensor, m.dim) for m in body.members if m.role == "consume"} == {
+        ("head.weight", 1),
+        ("side.0.weight", 1),
+    }

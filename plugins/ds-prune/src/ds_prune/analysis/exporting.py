@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ds_core.nested import tensors_in
@@ -10,7 +12,7 @@ from ds_prune.analysis.inlining import Inlined
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.fx import Node
+    from torch.fx import Graph, Node
     from torch.nn import Module
 
 
@@ -19,7 +21,10 @@ def exported(model: Module, inputs: Arguments) -> Capture:
     import torch
     from torch.export.graph_signature import InputKind
 
-    program = torch.export.export(_flattened(model), inputs[0], inputs[1], strict=False)
+    heard = _Heard()
+    with heard.listening():
+        program = torch.export.export(_flattened(model, heard), *inputs, strict=False)
+    unread = _keep_unread(program.graph_module.graph, heard.counts)
     flat = Inlined(program.graph_module)
     constants = dict(flat.attributes)
     holders = {node.name: node for node in flat.graph.nodes if node.op == "placeholder"}
@@ -34,11 +39,40 @@ def exported(model: Module, inputs: Arguments) -> Capture:
             constants[node] = program.constants[str(spec.target)]
         elif isinstance(node.meta.get("val"), torch.Tensor):
             given.append(node)
-    return Capture(flat.graph, states, constants, tuple(given), flat.layers)
+    return Capture(flat.graph, states, constants, tuple(given), flat.layers, unread=unread)
 
 
-def _flattened(model: Module) -> Module:
-    """A module that returns the tensors in the model's outputs as a list."""
+class _Heard:
+    """What layers with parameters of their own give out in a forward."""
+
+    def __init__(self) -> None:
+        self.layers: list[list[Tensor]] = []
+        self.counts: list[int] = []
+        """How many tensors the model and then each layer gave out."""
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within, layers are heard."""
+        from torch.nn.modules.module import register_module_forward_hook
+
+        def hear(module: Module, _: Any, output: Any) -> None:
+            if any(True for _ in module.parameters(recurse=False)):
+                self.layers.append(list(tensors_in(output)))
+
+        handle = register_module_forward_hook(hear)
+        try:
+            yield
+        finally:
+            handle.remove()
+            self.layers = []
+
+
+def _flattened(model: Module, heard: _Heard) -> Module:
+    """A module that returns the tensors in the model's outputs, and those of its layers, as a list.
+
+    A layer whose output nobody uses would otherwise not be in the graph, and is called all the
+    same.
+    """
     import torch
 
     class Flattened(torch.nn.Module):
@@ -48,6 +82,39 @@ def _flattened(model: Module) -> Module:
             self.training = False
 
         def forward(self, *args: Any, **kwargs: Any) -> list[Tensor]:
-            return list(tensors_in(model(*args, **kwargs)))
+            heard.layers = []
+            outputs = list(tensors_in(model(*args, **kwargs)))
+            heard.counts = [len(outputs), *map(len, heard.layers)]
+            return [*outputs, *(tensor for layer in heard.layers for tensor in layer)]
 
     return Flattened()
+
+
+def _keep_unread(graph: Graph, counts: Sequence[int]) -> int:
+    """Leave only those layers' outputs that nothing else uses; how many tensors they are."""
+    end = next(iter(reversed(graph.nodes)))
+    nodes: list[Any] = list(end.args[0])
+    own = nodes[: counts[0]]
+    used = _ancestors(own)
+    unread: list[Any] = []
+    at = counts[0]
+    for count in counts[1:]:
+        layer = nodes[at : at + count]
+        if not used.intersection(layer):
+            unread += layer
+        at += count
+    end.args = ((*own, *unread),)
+    return len(unread)
+
+
+def _ancestors(nodes: Iterable[Any]) -> set[Any]:
+    import torch
+
+    found: set[Any] = set()
+    waiting = [node for node in nodes if isinstance(node, torch.fx.Node)]
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.all_input_nodes
+    return found

@@ -33,6 +33,7 @@ class Capture:
         inputs: Placeholders of the example inputs' tensors, in order.
         layers: For each node the name of the module whose forward does it.
         notes: What the user should know.
+        unread: How many of the last outputs are of layers whose results nothing uses.
     """
 
     graph: Graph
@@ -41,12 +42,14 @@ class Capture:
     inputs: tuple[Node, ...]
     layers: Mapping[Node, str]
     notes: tuple[str, ...] = ()
+    unread: int = 0
 
     @property
     def outputs(self) -> list[Any]:
         """What makes the model's outputs, in the order of `ds_core.nested.tensors_in`."""
         end = next(iter(reversed(self.graph.nodes)))
-        return list(end.args[0])
+        given = list(end.args[0])
+        return given[: len(given) - self.unread]
 
 
 def draws(graph: Graph) -> list[str]:

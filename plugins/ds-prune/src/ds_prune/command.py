@@ -57,7 +57,7 @@ def prune(
 ) -> None:
     """Remove channels from MODEL and save what is left.
 
-    MODEL is a name that ds_core.load_model knows, such as transformers:resnet-50, or
+    MODEL is a name that ds_core.load_model knows, such as transformers:resnet50, or
     package.module:function, which returns a model.
     """
     # Imported when it is used, so that completing and help answer at once.

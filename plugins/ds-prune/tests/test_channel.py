@@ -308,3 +308,13 @@ def test_distributed_data_parallel_is_refused(tmp_path):
             attach(model, optimizer)
     finally:
         dist.destroy_process_group()
+
+
+def test_a_plan_that_cannot_be_written_costs_the_plan_alone(tmp_path):
+    (tmp_path / "taken").write_text("not a folder")
+    model, optimizer = make()
+    with attach(model, optimizer, flops=0.5, save=str(tmp_path / "taken")):
+        with pytest.raises(ConfigError, match="taken"):
+            train(model, optimizer, 31)
+        assert size(model) < size(Net())
+        assert train(model, optimizer, 5)

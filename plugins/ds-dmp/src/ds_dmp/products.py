@@ -144,15 +144,8 @@ def probe(
         return Probe(dtypes, images, _images, last, _same_images, forward, again)
     if kind == RECURRENT and own and plain and not module.dropout:
         sequences = 0 if module.batch_first else 1
-        return Probe(
-            dtypes,
-            range(3, 4),
-            lambda x: x.narrow(sequences, 0, 1),
-            last,
-            _same_rows,
-            forward,
-            None,
-        )
+        first = _first_sequence(sequences)
+        return Probe(dtypes, range(3, 4), first, last, _same_rows, forward, None)
     if kind in (LINEAR, PRODUCT) and quiet and not attention.names_randomness(module):
         return Probe(dtypes, rows, _rows, last, _same_rows, forward, None)
     return Probe(dtypes, rows, _rows, last, _same_rows, None, None)

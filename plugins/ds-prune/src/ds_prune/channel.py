@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from ds_core.components import Backend
     from ds_core.hookspecs import Around
     from ds_core.session import Session
+    from ds_prune.report import Result
     from ds_prune.training.inputs import FirstInputs
-    from ds_prune.training.run import FinishedRun, PruningRun
+    from ds_prune.training.run import PruningRun
 
 _USUAL_STEPS = 1000
 _SHARE_OF_TRAINING = 0.75
@@ -42,7 +43,8 @@ class Channel(Pruner):
     def __init__(self, config: Any = None, **options: Any) -> None:
         super().__init__(config, **options)
         self._inputs: FirstInputs | None = None
-        self._run: PruningRun | FinishedRun | None = None
+        self._run: PruningRun | None = None
+        self._result: Result | None = None
         self._schedule = (0, 0, 0)
         self._waiting: dict[str, Any] | None = None
 
@@ -70,7 +72,7 @@ class Channel(Pruner):
         """Nothing but that what gates hold back is given back in the end."""
         from ds_prune.training.inputs import FirstInputs
 
-        self._run, self._inputs = None, FirstInputs()
+        self._run, self._result, self._inputs = None, None, FirstInputs()
         session.changes.on_undo(self._give_back)
 
     @hookimpl
@@ -81,6 +83,8 @@ class Channel(Pruner):
     @hookimpl
     def ds_before_step(self, session: Session, optimizer: Optimizer) -> None:
         """Give the optimizer the dense weights, and learn from their gradients."""
+        if self._result is not None:
+            return
         if self._run is None:
             self._run = self._begin(session)
         self._run.before_step(first=optimizer is session.optimizers[0])
@@ -88,17 +92,23 @@ class Channel(Pruner):
     @hookimpl
     def ds_after_step(self, session: Session, optimizer: Optimizer, skipped: str | None) -> None:
         """Move the gates when it is time, put them on the weights, or remove what they closed."""
-        if self._run is None:
+        run = self._run
+        if run is not None:
+            counts = optimizer is session.optimizers[0] and not skipped
+            self._result = run.after_step(session, counts=counts)
+        if self._result is None:
             return
-        counts = optimizer is session.optimizers[0] and not skipped
-        self._run.after_step(session, counts=counts)
-        if self._run.over:
-            session.rest(self)
+        self._run = None  # and with it the dense weights and the graph
+        if run is not None:
+            session.model_changed()
+        session.rest(self)
+        if run is not None:
+            run.write(session.model, self._result)
 
     @hookimpl
     def ds_model_changed(self, session: Session, model: Module) -> None:
-        """Begin anew where someone else changed the model."""
-        if self._run is not None and not self._run.over:
+        """Refuse to go on where someone else changed the model."""
+        if self._run is not None:
             raise SessionError(
                 "Another component changed the model while pruner 'channel' was at work.",
                 mend="Change the model before or after pruning.",
@@ -151,21 +161,28 @@ class Channel(Pruner):
         ]
 
     def report(self) -> dict[str, Any]:
+        if self._result is not None:
+            return self._result.report()
         if self._run is None:
             return {"target": self.config.target().model_dump(exclude_defaults=True)}
         return self._run.report()
 
     def state_dict(self) -> dict[str, Any]:
+        if self._result is not None:
+            return {"run": {"over": self._result.model_dump()}}
         if self._run is None:
             return {"run": self._waiting}
         return {"run": self._run.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        from ds_prune.training.run import FinishedRun, PruningRun
+        from ds_prune.report import Result
 
-        self._waiting = state["run"]
-        if self._waiting is not None and self._waiting["over"] is not None:
-            self._run, self._waiting = FinishedRun(self._waiting), None
-        elif self._waiting is not None and isinstance(self._run, PruningRun):
+        self._waiting, self._result = state["run"], None
+        if self._waiting is None:
+            return
+        if self._waiting["over"] is not None:
+            self._result, self._waiting = Result.model_validate(self._waiting["over"]), None
+            self._run = None
+        elif self._run is not None:
             self._run.load_state_dict(self._waiting)
             self._waiting = None

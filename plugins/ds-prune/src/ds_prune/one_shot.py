@@ -108,7 +108,6 @@ def prune(
     _check(model)
     args, kwargs = _arguments(example_inputs)
     batches = list(data)
-    recover = recover or ()
     made = _criterion(criterion, loss)
     analysis = Analysis(model, args, kwargs, keep=keep)
     _learn(made, model, analysis, batches, loss)

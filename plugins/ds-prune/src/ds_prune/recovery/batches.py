@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ds_prune.analysis import undisturbed
+
 if TYPE_CHECKING:
     from torch.nn import Module
 
@@ -27,11 +29,5 @@ def evaluating(model: Module) -> Iterator[None]:
     """Evaluation mode without gradients; training flags are put back."""
     import torch
 
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
+    with undisturbed.evaluating(model), torch.no_grad():
+        yield

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ds_core.notices import warn
 from ds_prune.analysis.analysis import Analysis
 from ds_prune.choice import choose
 from ds_prune.importance.installed import make_criterion
@@ -18,6 +19,8 @@ from ds_prune.training.gates import Gates
 from ds_prune.training.schedule import Schedule
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from ds_core.session import Session
     from ds_prune.training.inputs import Batch
     from ds_prune.training.options import ChannelOptions
@@ -36,8 +39,6 @@ class PruningRun:
         RefusedError: The model cannot be followed, has no channel that could go, or the target
             cannot be reached. It is unchanged then.
     """
-
-    over = False
 
     def __init__(
         self,
@@ -104,11 +105,11 @@ class PruningRun:
         if not self._open:
             self._gates.open()
             self._open = True
-        if first:
+        if first and self._step < self._schedule.freeze:
             self._criterion.observe(self._tensors, self.structure)
 
-    def after_step(self, session: Session, counts: bool) -> None:
-        """Choose, move gates and put them on the weights; or remove for good."""
+    def after_step(self, session: Session, counts: bool) -> Result | None:
+        """Choose, move gates and put them on the weights; or remove for good, and say what."""
         if counts:
             self._step += 1
             schedule = self._schedule
@@ -119,9 +120,9 @@ class PruningRun:
                 self._remember()
         self._open = False
         if counts and self._step >= self._schedule.end:
-            self._remove(session)
-        else:
-            self._gates.close()
+            return self._remove(session)
+        self._gates.close()
+        return None
 
     def _best(self, session: Session) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
         scores = self._criterion.scores(self._tensors, self.structure)
@@ -152,8 +153,7 @@ class PruningRun:
         }
         self._history.append((self._step, counts))
 
-    def _remove(self, session: Session) -> None:
-        from ds_prune.plan import Plan
+    def _remove(self, session: Session) -> Result:
         from ds_prune.surgery.shrink import shrink
 
         model, (args, kwargs) = session.model, self._batch
@@ -172,21 +172,33 @@ class PruningRun:
             )
             outcome.removal.commit()
             seconds = measure_both(session.backend, whole, model, self._batch)
-        self.over = True
+        self._open = True
+        if outcome.left:
+            warn(
+                f"pruner 'channel' left {', '.join(outcome.left)} whole, which were to shrink: "
+                f"{'; '.join(sorted(set(outcome.left.values())))}."
+            )
         self._remember()
-        self.result = Result.of(self.structure, outcome, seconds, self._history, self._left)
-        session.model_changed()
-        if self._options.save is not None:
-            Plan.of(model, outcome.removal.record, result=self.result).save(self._options.save)
-        if self._options.picture is not None:
+        result = Result.of(self.structure, outcome, seconds, self._history, self._left)
+        self._record = outcome.removal.record
+        return result
+
+    def write(self, model: Module, result: Result) -> None:
+        """Keep what was removed where the options say."""
+        options = self._options
+        if options.save is not None:
+            from ds_prune.plan import Plan
+
+            Plan.of(model, self._record, result=result).save(options.save)
+        if options.picture is not None:
             from ds_prune.picture import draw
 
             totals = {group.name: group.count for group in self.structure.groups}
-            draw(self._history, totals, self._options.picture)
+            draw(self._history, totals, options.picture)
 
     def give_back(self) -> None:
         """Put the dense weights into the model."""
-        if not self.over and not self._open:
+        if not self._open:
             self._gates.open()
             self._open = True
 
@@ -194,8 +206,6 @@ class PruningRun:
 
     def report(self) -> dict[str, Any]:
         """What there is to say of each layer."""
-        if self.over:
-            return self.result.report()
         kept, structure = self._kept, self.structure
         return {
             "target": self._schedule.target.model_dump(exclude_defaults=True),
@@ -208,8 +218,6 @@ class PruningRun:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs, but for the model."""
-        if self.over:
-            return {"over": self.result.model_dump()}
         return {
             "over": None,
             "step": self._step,
@@ -226,32 +234,6 @@ class PruningRun:
         self._gates.load_state_dict(state["gates"])
         self._criterion.load_state_dict(state["criterion"])
         self._history = [(step, dict(counts)) for step, counts in state["history"]]
-
-
-class FinishedRun:
-    """What is left of a run whose model is small already."""
-
-    over = True
-
-    def __init__(self, state: Mapping[str, Any]) -> None:
-        self.result = Result.model_validate(state["over"])
-
-    def before_step(self, first: bool) -> None:
-        """There is nothing to do."""
-
-    def after_step(self, session: Session, counts: bool) -> None:
-        """Nor is there."""
-
-    def give_back(self) -> None:
-        """Nothing is held back."""
-
-    def report(self) -> dict[str, Any]:
-        """As it was at the removal."""
-        return self.result.report()
-
-    def state_dict(self) -> dict[str, Any]:
-        """As it was loaded."""
-        return {"over": self.result.model_dump()}
 
 
 def _frozen(tensors: Mapping[str, Any], groups: Any) -> dict[str, str]:

@@ -90,13 +90,16 @@ class needy(Pruner):
     assert "pruner 'needy' needs moonlight" in found["refusal"]
 
 
-def test_names_and_options_that_are_not_there(invoke):
+def test_names_and_options_that_are_not_there(invoke, monkeypatch):
     unknown = invoke("explain", "--precision", "bf17")
     assert unknown.exit_code == 1
     assert "Did you mean 'bf16'" in unknown.stderr
     assert unknown.stdout == ""
-    missing = invoke("explain", "--topology", "hier-ring")
-    assert "pip install ds-nccl-ring" in missing.stderr
+    # An index of plugins that none of those installed here stands in.
+    Path("index.toml").write_text('[topology]\nnowhere = "ds-nowhere"\n')
+    monkeypatch.setattr("ds_core.registry.__file__", str(Path("registry.py").resolve()))
+    missing = invoke("explain", "--topology", "nowhere")
+    assert "pip install ds-nowhere" in missing.stderr
     Path("ds.toml").write_text('[precision]\nname = "bf16"\noutptus = "keep"\n')
     wrong = invoke("explain")
     assert wrong.exit_code == 1

@@ -77,10 +77,10 @@ class Net(nn.Module):
         return self.head(torch.relu(self.body(x)).mean((2, 3)))
 
 
-def job():
-    """The model and its optimizer, the same each time."""
+def job(model=None):
+    """The model and its optimizer, the same each time; or an optimizer for a given model."""
     torch.manual_seed(0)
-    model = Net()
+    model = Net() if model is None else model
     return model, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
 
 
@@ -131,7 +131,8 @@ def attempt(combination, rank=0):
                 expected = train(model, optimizer, 5, 2, session, rank, ranks)
             if jobs.snapshot(model, optimizer) != before:
                 return "failed", "detach left something behind"
-            model, optimizer = job()
+            # Of the shape that training left: a pruner may have made it smaller.
+            model, optimizer = job(copy.deepcopy(model))
             with ds.attach(
                 model, optimizer, config={**combination.settings, "total_steps": STEPS}
             ) as session:

@@ -178,7 +178,7 @@ def test_the_optimizers_state_follows(optimizer):
 
 def test_a_channel_whose_gate_closed_comes_back_where_it_is_missed():
     model, optimizer = make()
-    with attach(model, optimizer, total=160, flops=0.5, decay=0.0, save="plan"):
+    with attach(model, optimizer, total=160, flops=0.5, decay=0.0, round_to=1, save="plan"):
         train(model, optimizer, 120)
     history = Plan.load("plan").result.history
     grown = [

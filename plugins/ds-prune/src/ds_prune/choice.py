@@ -61,7 +61,8 @@ def choose(
             as criteria give them. Groups that are not there stay whole.
         target: What must hold, as shares of the model as it is.
         round_to: What the channels that a shrunken group's layers make and use are multiples of,
-            for all groups or for each by name; a group that has no more stays whole.
+            for all groups or for each by name; a group that has no more stays whole. `auto`: of 8,
+            and of less in narrow groups.
         latency: Seconds with these atoms kept; needed for `target.latency`.
         scope: Whether atoms of different groups compete.
         by_saving: Whether scores are divided by savings; a criterion's `additive` tells.

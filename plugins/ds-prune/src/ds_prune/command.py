@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     help="Inputs [N, ...] for recovering: .npy, or the first tensor of a .safetensors.",
 )
 @click.option("--criterion", default="magnitude", show_default=True, help="What says what goes.")
-@click.option("--round-to", default="1", show_default=True, help="Widths' multiple, or `auto`.")
+@click.option(
+    "--round-to", default="auto", show_default=True, help="Widths' multiple, `auto` or `measured`."
+)
 @click.option("--keep", multiple=True, help="A module whose channels stay; may be repeated.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Folder for the plan.")
 @click.option(
@@ -64,10 +67,12 @@ def prune(
     from ds_core.cli.output import echo_json
     from ds_core.errors import ConfigError
     from ds_prune import one_shot
+    from ds_prune.analysis.undisturbed import silent
     from ds_prune.exporting import export
 
-    if round_to != "auto" and not round_to.isdigit():
-        raise ConfigError(f"--round-to {round_to!r} is neither a number nor auto.")
+    multiple: Any = int(round_to) if round_to.isdigit() else round_to
+    if multiple not in ("auto", "measured") and not isinstance(multiple, int):
+        raise ConfigError(f"--round-to {round_to!r} is neither a number nor auto nor measured.")
     built, source = _build(model, classes, weights)
     inputs = _inputs(model, source, built, shape, batch)
     plan = one_shot.prune(
@@ -75,13 +80,14 @@ def prune(
         inputs,
         source=source,
         data=_batches(data, inputs) if data is not None else (),
-        round_to=int(round_to) if round_to.isdigit() else "auto",
+        round_to=multiple,
         **options,
     )
     if output is not None:
         plan.save(output)
     for path in exports:
-        export(built, inputs, path)
+        with nullcontext() if _debugging() else silent():  # exporters warn of what they mend
+            export(built, inputs, path)
     result = plan.result
     assert result is not None
     if as_json:
@@ -90,6 +96,10 @@ def prune(
     _print(model, result)
     for path in (*([output] if output else []), *exports):
         click.echo(f"Saved in {path}.")
+
+
+def _debugging() -> bool:
+    return bool(click.get_current_context().find_root().params.get("debug"))
 
 
 def _build(name: str, classes: int | None, weights: Path | None) -> tuple[Module, Source]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -16,8 +16,11 @@ from ds_prune.target import ROUNDING, Target
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-RoundTo = int | Mapping[str, int]
-"""Of what the numbers of channels that remain are multiples: for all groups, or by name."""
+RoundTo = int | Mapping[str, int] | Literal["auto"]
+"""Of what the numbers of channels that remain are multiples: for all groups, or by name. `auto`: of
+8, which kernels on most devices are made for, and of an eighth of what narrower groups have."""
+
+_AUTO = 8
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ def make_lots(
         share = asked.get(group.name)
         if group.name not in scores or (group.normalised and share is None and not normalised):
             continue
-        multiple = round_to if isinstance(round_to, int) else round_to.get(group.name, 1)
-        kept = _possible(group.count, granule(group, multiple))
+        multiple = _multiple(group, round_to)
+        kept = _possible(group.count, granule(group, math.lcm(multiple, group.multiple)))
         first, last = _steps(kept, target, share)
         if last:
             values = np.asarray(scores[group.name], np.float64)
@@ -90,6 +93,22 @@ def check_normalised(structure: Structure, target: Target, normalised: bool) -> 
         "normalised differently without them.",
         mend="If that may be, say normalised=True.",
     )
+
+
+def _multiple(group: Group, round_to: RoundTo) -> int:
+    if isinstance(round_to, int):
+        return round_to
+    if round_to != "auto":
+        return round_to.get(group.name, 1)
+    eighth = max(group.count // 8, 1)
+    return min(1 << (eighth.bit_length() - 1), _AUTO)
+
+
+def step_of(round_to: RoundTo) -> int:
+    """Of what the widths of wide layers are a multiple."""
+    if isinstance(round_to, int):
+        return round_to
+    return _AUTO if round_to == "auto" else 1
 
 
 def granule(group: Group, round_to: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,10 +29,10 @@ Timer = Callable[[Sequence[Run]], list[float]]
 
 
 def interleaved(backend: Backend) -> Timer:
-    """Medians of several rounds, in each of which every run has its turn.
+    """The least of several rounds, in each of which every run has its turn.
 
-    Short forwards are timed several in a row. The device is waited for before and after; gradients
-    are off.
+    What others do on the machine can only add to a time. Short forwards are timed several in a row.
+    The device is waited for before and after; gradients are off.
     """
 
     def timer(runs: Sequence[Run]) -> list[float]:
@@ -57,6 +56,6 @@ def interleaved(backend: Backend) -> Timer:
                 [sample(run, count) for run, count in zip(runs, repeats, strict=True)]
                 for _ in range(_ROUNDS)
             ]
-        return [statistics.median(samples) for samples in zip(*seconds, strict=True)]
+        return [min(samples) for samples in zip(*seconds, strict=True)]
 
     return timer

@@ -38,8 +38,9 @@ class ChannelOptions(Options):
     normalised: bool = False
     """Take channels whose statistics a LayerNorm takes together, too: the model changes by more
     than what they carry."""
-    round_to: Literal["auto"] | pydantic.PositiveInt = 1
-    """Of what widths of shrunken layers are a multiple; `auto` measures what the device likes."""
+    round_to: Literal["auto", "measured"] | pydantic.PositiveInt = "auto"
+    """Of what widths of shrunken layers are a multiple. `auto`: of 8, and of less in narrow layers;
+    `measured`: of what the device makes use of."""
     begin: int = pydantic.Field(default=0, ge=0)
     """The step after which channels begin to go."""
     freeze: int | None = pydantic.Field(default=None, ge=1)

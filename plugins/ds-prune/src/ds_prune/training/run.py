@@ -11,7 +11,7 @@ from ds_core.notices import warn
 from ds_prune.analysis.analysis import Analysis
 from ds_prune.choice import choose
 from ds_prune.importance.installed import make_criterion
-from ds_prune.lots import check_normalised
+from ds_prune.lots import RoundTo, check_normalised, step_of
 from ds_prune.report import Result, copied, layers_of, measure_both, reasons_of
 from ds_prune.structure import Kept
 from ds_prune.training.agreement import agree_on_masks, agree_on_scores
@@ -64,19 +64,22 @@ class PruningRun:
         self._open = False
         self._check()
 
-    def _measure(self, session: Session) -> tuple[Any, int]:
+    def _measure(self, session: Session) -> tuple[Any, RoundTo]:
         from ds_prune.timing.latency import measure_latency
         from ds_prune.timing.rounding import suggest_round_to
 
         options, model, backend = self._options, session.model, session.backend
         args, kwargs = self._batch
-        multiple = 1 if options.round_to == "auto" else options.round_to
         with session.plainly():
-            if options.round_to == "auto":
-                multiple = suggest_round_to(backend, model, self.structure, args, kwargs)
+            multiple: RoundTo = (
+                suggest_round_to(backend, model, self.structure, args, kwargs)
+                if options.round_to == "measured"
+                else options.round_to
+            )
             if options.latency is None:
                 return None, multiple
-            times = measure_latency(backend, model, self.structure, args, kwargs, round_to=multiple)
+            step = step_of(multiple)
+            times = measure_latency(backend, model, self.structure, args, kwargs, round_to=step)
         return times, multiple
 
     def _check(self) -> None:
@@ -224,6 +227,7 @@ class PruningRun:
             "kept": {name: mask.tolist() for name, mask in self._kept.items()},
             "gates": self._gates.state_dict(),
             "criterion": self._criterion.state_dict(),
+            "round to": self._round_to,
             "history": [[step, dict(counts)] for step, counts in self._history],
         }
 
@@ -233,6 +237,7 @@ class PruningRun:
         self._kept = {name: np.array(mask, np.bool_) for name, mask in state["kept"].items()}
         self._gates.load_state_dict(state["gates"])
         self._criterion.load_state_dict(state["criterion"])
+        self._round_to = state["round to"]
         self._history = [(step, dict(counts)) for step, counts in state["history"]]
 
 

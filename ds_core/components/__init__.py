@@ -11,6 +11,7 @@ from ds_core.components.backend import (
     TuneReport,
 )
 from ds_core.components.component import KINDS, Component, Options
+from ds_core.components.data_parallel import DataParallel
 from ds_core.components.model_source import ModelSource
 from ds_core.components.observer import Observer
 from ds_core.components.precision import PrecisionPolicy
@@ -23,6 +24,7 @@ __all__ = [
     "Backend",
     "BackendInfo",
     "Component",
+    "DataParallel",
     "Device",
     "DtypeSupport",
     "MemoryFigures",

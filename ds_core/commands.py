@@ -17,6 +17,10 @@ COMMANDS = {
     "backends": Command(
         "ds_core.cli.backends:backends", "Show which hardware is usable here, and why."
     ),
+    "check-compatibility": Command(
+        "ds_core.cli.check_compatibility:check_compatibility",
+        "Check whether a machine and a project fit a target.",
+    ),
     "config": Command("ds_core.cli.config:config", "Show settings and where they come from."),
     "demo": Command("ds_core.cli.demo:demo", "Train a small model, plain and with passes."),
     "explain": Command(

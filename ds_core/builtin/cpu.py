@@ -22,6 +22,8 @@ from ds_core.components.torch_version import torch_build
 if TYPE_CHECKING:
     from torch.nn import Module
 
+    from ds_core.components.porting import Porting
+
 _DTYPE_FLAGS = (
     *("avx_ne_convert", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16"),
     *("fphp", "asimdhp", "bf16", "svebf16", "sme"),
@@ -48,6 +50,13 @@ class Cpu(Backend):
             software={"torch": build.version} if build else {},
             problems=() if build else (missing,),
         )
+
+    @classmethod
+    def porting(cls) -> Porting | None:
+        """What code written for CUDA meets here."""
+        from ds_core.builtin.cpu_porting import porting
+
+        return porting()
 
     def activate(self) -> None:
         """A CPU needs nothing."""

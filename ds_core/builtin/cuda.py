@@ -20,6 +20,8 @@ from ds_core.errors import BackendError
 if TYPE_CHECKING:
     from torch.nn import Module
 
+    from ds_core.components.porting import Porting
+
 _TF32_SINCE, _FP8_SINCE, _TRITON_SINCE = (8, 0), (8, 9), (7, 0)
 _MENDS = {
     "forked subprocess": "Start worker processes with the 'spawn' method.",
@@ -73,6 +75,13 @@ class Cuda(Backend):
             software=software,
             problems=tuple(problems),
         )
+
+    @classmethod
+    def porting(cls) -> Porting | None:
+        """What code written for CUDA meets here."""
+        from ds_core.builtin.cuda_porting import porting
+
+        return porting()
 
     def activate(self) -> None:
         """Initialise CUDA and compute something on this process's card.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch.nn import Module
 
+    from ds_core.components.porting import Porting
     from ds_core.session import Session
 
 
@@ -136,6 +137,14 @@ class Backend(Component):
             root: Where `/sys`, `/proc` and `/dev` are looked for; tests pass a copied tree.
         """
         raise NotImplementedError
+
+    @classmethod
+    def porting(cls) -> Porting | None:
+        """What code written for CUDA meets here, for `ds check-compatibility`; imports no torch.
+
+        None where nothing is known: code can then not be checked for this backend.
+        """
+        return None
 
     def activate(self) -> None:
         """Import and initialise what the device needs; harmless when repeated.

@@ -101,6 +101,22 @@ def matrix(session):
 
 
 @nox.session
+def cluster(session):
+    """Tests on emulated clusters, and a short benchmark of all-reduces; needs root, ip and tc."""
+    install(session, "-r", "tests/requirements.txt")
+    probe = (
+        "from ds_nccl_ring.emulated_cluster import EmulatedCluster; "
+        "print(EmulatedCluster.missing() or '')"
+    )
+    missing = session.run("python", "-c", probe, silent=True)
+    if missing and missing.strip():
+        session.skip(missing.strip())
+    ring = "plugins/ds-nccl-ring"
+    session.run("pytest", "-m", "cluster", f"{ring}/tests", env={"OMP_NUM_THREADS": "1"})
+    session.run("python", f"{ring}/benchmarks/all_reduce.py", "--short", *session.posargs)
+
+
+@nox.session
 def bench(session):
     """The benchmarks: `nox -s bench` runs all, `nox -s bench -- attach` one of them."""
     install(session)

@@ -1,0 +1,1 @@
+"""Between the ranks of one host, through shared memory."""

@@ -1,0 +1,1 @@
+"""Between hosts, over TCP connections of the plugin's own."""

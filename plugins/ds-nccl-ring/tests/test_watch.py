@@ -1,0 +1,112 @@
+"""Who hears of a loss, in one process: a watch for each rank."""
+
+import itertools
+import socket
+import threading
+
+import pytest
+from ds_nccl_ring.watch import CLOSED, Watch
+from several import contiguous, placement
+
+SECONDS = 10.0
+
+
+def tcp():
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        one = socket.create_connection(door.getsockname())
+        return one, door.accept()[0]
+
+
+class Watches:
+    """Watches of all ranks, and the ends of their connections."""
+
+    def __init__(self, where):
+        ends = {rank: {} for rank in range(where.size)}
+        leaders = [host.ranks[0] for host in where.hosts]
+        for host in where.hosts:
+            for rank in host.ranks[1:]:
+                ends[host.ranks[0]][rank], ends[rank][host.ranks[0]] = socket.socketpair()
+        for a, b in itertools.combinations(leaders, 2):
+            ends[a][b], ends[b][a] = tcp()
+        self.ends = ends
+        self.closed_links = {rank: [] for rank in ends}
+        self.news = {rank: threading.Event() for rank in ends}
+        self.settled = {rank: threading.Event() for rank in ends}
+        self.watches = {
+            rank: Watch(
+                where,
+                rank,
+                ends[rank],
+                lambda rank=rank: self.closed_links[rank],
+                self.news[rank].set,
+                self.settled[rank].set,
+            )
+            for rank in ends
+        }
+
+    def die(self, rank):
+        """As a process does: its connections are closed, and nothing is said."""
+        watch = self.watches.pop(rank)
+        watch._say = lambda *_: None
+        watch.close()
+
+    def hear(self):
+        """What each of the living knows, once it knows something."""
+        for rank in self.watches:
+            assert self.settled[rank].wait(SECONDS), f"rank {rank} heard nothing"
+        return [watch.lost for watch in self.watches.values()]
+
+    def close(self):
+        for watch in self.watches.values():
+            watch.close()
+
+
+@pytest.fixture
+def watches():
+    made = []
+
+    def make(where):
+        made.append(Watches(where))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.mark.parametrize("victim", [0, 1, 3, 4])
+def test_all_others_hear_of_a_death_and_of_no_other(watches, victim):
+    all_ranks = watches(placement([0, 2, 4], [1, 3, 5]))
+    all_ranks.die(victim)
+    assert all_ranks.hear() == [{victim: CLOSED}] * 5
+
+
+def test_a_goodbye_is_no_loss(watches):
+    all_ranks = watches(contiguous(2, 2))
+    all_ranks.watches.pop(3).close()
+    all_ranks.watches.pop(2).close()
+    all_ranks.die(1)
+    assert all_ranks.hear() == [{1: CLOSED}]
+
+
+def test_a_report_reaches_all(watches):
+    all_ranks = watches(contiguous(3, 2))
+    all_ranks.watches[5].report({5: "it failed"})
+    assert all_ranks.hear() == [{5: "it failed"}] * 6
+
+
+def test_ends_of_links_are_looked_at_once_something_is_wrong(watches):
+    all_ranks = watches(contiguous(3, 2))
+    all_ranks.closed_links[1] = [3]
+    all_ranks.die(2)
+    del all_ranks.watches[3]
+    all_ranks.hear()
+    assert all_ranks.watches[1].lost == {2: CLOSED, 3: CLOSED}
+
+
+def test_a_reset_is_a_death_too(watches):
+    all_ranks = watches(contiguous(2, 2))
+    for end in all_ranks.ends[2].values():
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    all_ranks.die(2)
+    assert all_ranks.hear() == [{2: CLOSED}] * 3

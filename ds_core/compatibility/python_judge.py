@@ -45,7 +45,7 @@ def _judge(use: Use, porting: Porting, arch: str) -> tuple[Level, str, str] | No
             return None
         mild: Level = "warning" if use.mild else "error"
         own = f"{porting.collective!r}" if porting.collective else "none"
-        mend = "Use dist.get_default_backend_for_device(device)."
+        mend = "Leave it out: torch takes each device's own."
         return mild, f"The collective library here is {own}, not {use.subject!r}.", mend
     if porting.device_type == "cuda":
         return _tied_to_cuda(use)

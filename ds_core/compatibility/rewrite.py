@@ -101,7 +101,7 @@ class _Rewriter(cst.CSTTransformer):
         if name in self.bound.amp:
             return self._amp(updated_node, self.bound.amp[name], updated_node.func)
         if last == "init_process_group" and self._is_distributed(head):
-            return self._collective(updated_node, head)
+            return _collective(updated_node)
         if head == torch and last in _FACTORIES:
             return self._factory(updated_node)
         return self._method(original_node, updated_node)
@@ -147,24 +147,23 @@ class _Rewriter(cst.CSTTransformer):
         ]
         return call.with_changes(args=args)
 
-    def _collective(self, call: cst.Call, head: str) -> cst.Call:
-        found = cst.Call(
-            cst.Attribute(cst.parse_expression(head), cst.Name("get_default_backend_for_device")),
-            [cst.Arg(self._current())],
-        )
-        args = []
-        for number, arg in enumerate(call.args):
-            is_backend = arg.keyword.value == "backend" if arg.keyword else number == 0
-            if is_backend and not arg.star and _string(arg.value) == "nccl":
-                arg = arg.with_changes(value=found)
-            args.append(arg)
-        return call.with_changes(args=args)
-
     def _is_distributed(self, name: str) -> bool:
         return name in self.bound.distributed or name == f"{self.bound.torch}.distributed"
 
     def _current(self) -> cst.Call:
         return cst.Call(_names(self.bound.torch, "accelerator", "current_accelerator"))
+
+
+def _collective(call: cst.Call) -> cst.Call:
+    """Without a backend's name torch takes each device's own."""
+    args = []
+    for number, arg in enumerate(call.args):
+        is_backend = arg.keyword.value == "backend" if arg.keyword else number == 0
+        if is_backend and not arg.star and _string(arg.value) == "nccl":
+            arg = arg.with_changes(value=cst.Name("None"))
+        args.append(arg)
+    lone = len(args) == 1 and call.args[0].value is not args[0].value
+    return call.with_changes(args=[] if lone else args)
 
 
 def _comma(followed: bool) -> cst.Comma | cst.MaybeSentinel:

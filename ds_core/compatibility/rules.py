@@ -92,8 +92,7 @@ RULES: dict[str, Rule] = {
     ),
     "collective-string": Rule(
         "The collective library is hard-coded as nccl",
-        "NCCL is for NVIDIA's cards; dist.get_default_backend_for_device(device) gives each "
-        "device's own.",
+        "NCCL is for NVIDIA's cards; without a name init_process_group takes each device's own.",
         "error",
     ),
     "map-location": Rule(

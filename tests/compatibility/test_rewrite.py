@@ -35,8 +35,7 @@ PAIRS = [
     ("s = torch.cuda.amp.GradScaler(2.0)", 's = torch.amp.GradScaler("cuda", 2.0)'),
     (
         "dist.init_process_group('nccl', rank=0)",
-        "dist.init_process_group("
-        "dist.get_default_backend_for_device(torch.accelerator.current_accelerator()), rank=0)",
+        "dist.init_process_group(None, rank=0)",
     ),
     (
         "from torch.cuda.amp import autocast as cast\nwith cast(): pass",

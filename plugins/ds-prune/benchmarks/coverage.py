@@ -1,7 +1,7 @@
 """Which architectures can be pruned: all of transformers', small, and hand-written ones.
 
     python plugins/ds-prune/benchmarks/coverage.py [--only vision,text,audio,idioms]
-        [--families bert,vit] [--timeout 60] [--processes 2] [--no-peer] [--json]
+        [--families bert,vit] [--timeout 180] [--processes 2] [--no-peer] [--json]
 
 Each model has random weights and loses 30% of every layer's channels and heads, without
 fine-tuning. What ds-prune makes is compared with the whole model in which the weights that read
@@ -39,6 +39,19 @@ KINDS = ("vision", "text", "audio", "idioms")
 TESTS = Path(__file__).parent.parent / "tests"
 MEMORY = 10 << 30
 """Bytes that a process may have."""
+PRELOADED = [
+    "torch._dynamo",
+    "torch._export.non_strict_utils",
+    "torch.export._trace",
+    "hf_families",
+    "coverage_ours",
+    "coverage_peer",
+    "ds_prune.one_shot",
+    "ds_prune.analysis.analysis",
+    "ds_prune.plan",
+    "ds_prune.surgery.shrink",
+]
+"""What every process needs."""
 RESULTS = ("pruned", "nothing", "refused", "WRONG", "CRASH", "slow")
 
 
@@ -118,7 +131,7 @@ def examine(kind: str, name: str, peer: bool, answer: Connection) -> None:
 def sweep(models: list[tuple[str, str]], options: argparse.Namespace) -> list[dict[str, Any]]:
     """All of them, a few at a time."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "hf_families", "coverage_ours", "coverage_peer"])
+    context.set_forkserver_preload(PRELOADED)
     waiting, rows = list(reversed(models)), []
     running: dict[Connection, tuple[Any, dict[str, Any], float]] = {}
     while waiting or running:
@@ -214,7 +227,7 @@ def main() -> None:
     )
     parser.add_argument("--only", default=",".join(KINDS), metavar="KIND,...")
     parser.add_argument("--families", metavar="NAME,...", help="of these alone")
-    parser.add_argument("--timeout", type=float, default=60, help="seconds for each part")
+    parser.add_argument("--timeout", type=float, default=180, help="seconds for each part")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--no-peer", dest="peer", action="store_false")
     parser.add_argument("--json", action="store_true")

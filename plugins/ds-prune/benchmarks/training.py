@@ -6,7 +6,8 @@
 All get the same data, initial weights, batches, rates and number of steps. ds-prune is attached
 to the loop with its target and decides by its own schedule. Torch-Pruning cuts once, after
 `--peer-at` of the epochs, by magnitude with layers competing, in small steps until the target is
-reached; then the loop goes on. Parameters and multiply-adds are counted on the models as they end.
+reached; then the loop goes on. Parameters and multiply-adds are counted on the models as they end;
+forwards are timed as torch runs them and, exported, as onnxruntime does, which small devices use.
 
 `--short` is for CPUs: about ten minutes on one core. Its accuracies are those of chance and say
 nothing; shares and times are what it is for. The full comparison, on a GPU:
@@ -18,12 +19,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import click
+import onnxruntime
 import torch
+from ds_prune.exporting import export
 from images import HELP, load
 from measuring import PEER, in_turns, machine, met, number, ratios, spread, table, text, within
 from networks import PUBLISHED, MobileNetV3Large, ResNet56
@@ -95,7 +100,12 @@ def dense(training: Training, options: argparse.Namespace) -> None:
 
 def ours(training: Training, options: argparse.Namespace) -> None:
     """`ds.attach`, and the same loop."""
-    pruner = {"name": "channel", "params": options.params, "flops": options.flops}
+    pruner = {
+        "name": "channel",
+        "params": options.params,
+        "flops": options.flops,
+        "latency": options.latency,
+    }
     with ds.attach(
         training.model,
         training.optimizer,
@@ -149,17 +159,18 @@ def run(name: str, seed: int, data: Dataset, options: argparse.Namespace) -> lis
         row["multiply_adds"] = multiply_adds(model, training.sample(1))
         found.append(row)
         click.echo(json.dumps(row), err=True)
-    for batch in (1, 32):
-        x = training.sample(batch)
-        calls = [forward(model, x) for model in models.values()]
-        seconds = in_turns(calls, options.rounds, warm_up=5, cpu_time=options.cpu_time)
-        for row, own in zip(found, seconds, strict=True):
-            row[f"seconds {batch}"] = spread(own)
-            row[f"speed {batch}"] = ratios(seconds[0], own)
+    for runtime, make in RUNTIMES.items():
+        for batch in BATCHES:
+            x = training.sample(batch)
+            calls = [make(model, x) for model in models.values()]
+            seconds = in_turns(calls, options.rounds, warm_up=5, cpu_time=options.cpu_time)
+            for row, own in zip(found, seconds, strict=True):
+                row[f"seconds {runtime} {batch}"] = spread(own)
+                row[f"speed {runtime} {batch}"] = ratios(seconds[0], own)
     return found
 
 
-def forward(model: nn.Module, x: Tensor) -> Callable[[], Tensor]:
+def eager(model: nn.Module, x: Tensor) -> Callable[[], Any]:
     """A call without gradients."""
 
     def call() -> Tensor:
@@ -168,6 +179,26 @@ def forward(model: nn.Module, x: Tensor) -> Callable[[], Tensor]:
             return scores
 
     return call
+
+
+def exported(model: nn.Module, x: Tensor) -> Callable[[], Any]:
+    """The same by onnxruntime, on the CPU, with as many threads as torch has."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        export(model.cpu(), (x.cpu(),), file)
+        model.to(x.device)
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(file.read_bytes(), settings)
+    inputs = {session.get_inputs()[0].name: x.cpu().numpy()}
+    return lambda: session.run(None, inputs)
+
+
+BATCHES = 1, 32
+RUNTIMES: dict[str, Callable[[nn.Module, Tensor], Callable[[], Any]]] = {
+    "torch": eager,
+    "onnxruntime": exported,
+}
 
 
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -182,7 +213,7 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row["lost"] = fmean(one["accuracy"] for one in whole) - row["accuracy"]
         for key in ("parameters", "multiply_adds"):
             row[key] = max(a[key] / b[key] for a, b in zip(own, whole, strict=True))
-        middle = sorted(own, key=lambda one: one["speed 1"]["median"])[len(own) // 2]
+        middle = sorted(own, key=lambda one: one["speed torch 1"]["median"])[len(own) // 2]
         row |= {key: one for key, one in middle.items() if key.startswith(("seconds", "speed"))}
         rows.append(row)
     return rows
@@ -198,9 +229,12 @@ def goals(rows: list[dict[str, Any]], options: argparse.Namespace) -> list[str]:
             f"parameters <= {options.params}x": own["parameters"] <= options.params,
             f"multiply-adds <= {options.flops}x": own["multiply_adds"] <= options.flops,
         }
-        for batch in (1, 32):
-            speed = own[f"speed {batch}"]["median"]
-            checks[f">= {GOAL_SPEED}x as fast at batch {batch}"] = speed >= GOAL_SPEED
+        for runtime in RUNTIMES:
+            for batch in BATCHES:
+                speed = own[f"speed {runtime} {batch}"]["median"]
+                checks[f">= {GOAL_SPEED}x as fast by {runtime} at batch {batch}"] = (
+                    speed >= GOAL_SPEED
+                )
         if other is not None and not options.short:
             checks[f"accuracy not below {PEER}'s"] = own["accuracy"] >= other["accuracy"]
         lines += [f"{name}: {what}: {met(reached)}" for what, reached in checks.items()]
@@ -230,6 +264,7 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--params", type=float, default=0.42, help="share that is kept at most")
     parser.add_argument("--flops", type=float, default=0.37, help="share that is kept at most")
+    parser.add_argument("--latency", type=float, default=0.5, help="share that is kept at most")
     parser.add_argument("--channel", type=json.loads, default={}, help="other options, as JSON")
     parser.add_argument("--peer-at", type=float, default=0.5, help="share of epochs before its cut")
     parser.add_argument("--seeds", type=int, default=3)
@@ -271,9 +306,11 @@ def main() -> None:
         "parameters": number("parameters", ".3f", "x"),
         "multiply-adds": number("multiply_adds", ".3f", "x"),
     }
-    for batch in (1, 32):
-        columns[f"ms, batch {batch}"] = within(f"seconds {batch}", ".2f", 1e3)
-        columns[f"speed, batch {batch}"] = within(f"speed {batch}", ".2f")
+    for runtime in RUNTIMES:
+        for batch in BATCHES:
+            of, where = f"{runtime} {batch}", f"{runtime}, batch {batch}"
+            columns[f"ms, {where}"] = within(f"seconds {of}", ".2f", 1e3)
+            columns[f"speed, {where}"] = within(f"speed {of}", ".2f")
     click.echo(f"{heading}\n\n{table(columns, rows)}\n")
     click.echo("\n".join(goals(rows, options)))
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -47,6 +48,14 @@ class Idiom:
                 elif tensor.is_floating_point() and tensor.dim() == 1:
                     tensor.add_(0.1 * torch.randn(tensor.shape))
         return model.eval()
+
+
+def fitting(group: Any, stays: Any) -> Any:
+    """Which atoms stay, and more of them until an operation takes their number."""
+    added = iter(np.flatnonzero(~stays))
+    while stays.sum() % group.multiple:
+        stays[next(added)] = True
+    return stays
 
 
 def numbers(*shape: int) -> Callable[[], tuple[Any, ...]]:

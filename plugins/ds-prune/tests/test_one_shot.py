@@ -273,6 +273,9 @@ def test_the_command_prunes_saves_and_exports(tmp_path):
     small = ds_prune.load_model(plan, trust=True)
     assert small.first.out_features == 8
     assert exported.exists()
+    onnx = tmp_path / "small.onnx"
+    assert run(*made, "--export", onnx).stderr == ""
+    assert onnx.exists()
     shown = run(*made).stdout
     assert "multiply-adds" in shown
     assert "first" in shown

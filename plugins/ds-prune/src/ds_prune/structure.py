@@ -48,12 +48,15 @@ class Group:
         members: Everything that an atom's removal slices. All have as many atoms.
         normalised: Whether statistics are taken over the channels (LayerNorm, RMSNorm, means): the
             rest then computes something else without them, so that they are not taken by default.
+        multiple: Of what the numbers of channels that stay have to be multiples; an operation takes
+            no others.
     """
 
     name: str
     kind: Literal["channel", "head", "block"]
     members: tuple[Member, ...]
     normalised: bool = False
+    multiple: int = 1
 
     @property
     def count(self) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ds_prune.analysis import Analysis, analyse
+from ds_prune.one_shot import prune
 from idioms import IDIOMS
 from torch import nn
 
@@ -221,3 +222,78 @@ def test_a_layer_whose_result_nobody_uses_reads_its_input_all_the_same():
         ("head.weight", 1),
         ("side.0.weight", 1),
     }
+
+
+def test_widths_stay_multiples_that_operations_take():
+    idiom = BY_NAME["grouped experts"]
+    model = idiom.seeded()
+    multiples = {one.name: one.multiple for one in analyse(model, idiom.inputs()).groups}
+    assert multiples == {"up": 4, "down": 4}
+    prune(model, idiom.inputs(), ratio=0.3, round_to=1)
+    assert model.up.shape == (3, 8, 8)
+    model(*idiom.inputs())
+
+
+def test_products_of_sizes_that_the_data_say_are_noted():
+    idiom = BY_NAME["sorted tokens"]
+    structure = analyse(idiom.seeded(), idiom.inputs())
+    assert any("sizes that depend on the data" in note for note in structure.notes)
+    assert structure.multiply_adds({}) > 0
+
+
+@pytest.mark.parametrize("change", ["assigned", "written into"])
+def test_a_number_that_a_forward_changes_is_data(change):
+    class Counting(BY_NAME["counts its calls"].model):
+        def forward(self, x):
+            if change == "assigned":
+                self.calls = self.calls + 1
+            else:
+                self.calls.copy_(torch.tensor(5))
+            x = self.a(x)
+            return self.b(torch.relu(x) if self.calls > 3 else x)
+
+    structure = analyse(Counting(), (torch.randn(2, 6),))
+    assert any("2 ways" in note for note in structure.notes)
+
+
+def with_gaps():
+    mask = torch.ones(2, 5, dtype=torch.bool)
+    mask[0, 3:] = False
+    return mask
+
+
+@pytest.mark.parametrize("mask", [torch.ones(2, 5, dtype=torch.bool), with_gaps()])
+def test_both_ways_of_a_branch_on_inputs_are_followed(mask):
+    idiom = BY_NAME["branches on a mask"]
+    model, (x,) = idiom.seeded(), idiom.inputs()
+    analysis = Analysis(model, (x,), {"mask": mask})
+    (group,) = analysis.structure.groups
+    assert {"a.weight", "gap.weight"} <= {member.tensor for member in group.members}
+    assert any("2 ways" in note for note in analysis.structure.notes)
+    with torch.no_grad():
+        torch.testing.assert_close(analysis.reference({})[0], model(x, mask))
+        (other,) = analysis.ways
+        with other.taken():
+            taken = model(x, mask)
+        assert not torch.equal(taken, model(x, mask))
+        torch.testing.assert_close(other.reference({})[0], taken)
+
+
+def test_what_one_way_gives_out_stays_on_all():
+    class GivesOut(BY_NAME["branches on a mask"].model):
+        def forward(self, x, mask):
+            return self.b(self.a(x)) if mask.all() else self.a(x)
+
+    assert not analyse(GivesOut(), (torch.randn(2, 5, 6), with_gaps())).groups
+
+
+def test_too_many_ways_are_refused():
+    class Many(BY_NAME["branches on a mask"].model):
+        def forward(self, x, mask):
+            x = self.a(x)
+            for row in mask.flatten():
+                x = torch.relu(x) if row else x
+            return self.b(x)
+
+    with pytest.raises(RefusedError, match="branches on the values"):
+        analyse(Many(), (torch.randn(2, 5, 6), with_gaps()))

@@ -19,8 +19,9 @@ class Net:
     structure: Structure
     args: tuple
     kwargs: dict = field(default_factory=dict)
+    ways = ()
 
-    def reference(self, kept):
+    def reference(self, kept, args=None, kwargs=None):
         """The whole model's outputs where nothing reads the removed atoms."""
         whole = copy.deepcopy(self.model).eval()
         tensors = {**dict(whole.named_parameters()), **dict(whole.named_buffers())}
@@ -31,7 +32,7 @@ class Net:
                     if member.role == "consume":
                         index = torch.from_numpy(member.index[gone].ravel())
                         tensors[member.tensor].index_fill_(member.dim, index, 0)
-            return whole(*self.args, **self.kwargs)
+            return whole(*(args or self.args), **(kwargs or self.kwargs))
 
     def output(self):
         """What the model computes now, in evaluation mode."""

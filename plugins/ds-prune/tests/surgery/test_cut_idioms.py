@@ -7,6 +7,7 @@ import pytest
 import torch
 from ds_prune.analysis import Analysis
 from ds_prune.surgery import prove, shrink
+from idiom import fitting
 from idioms import IDIOMS
 
 from ds_core.nested import tensors_in
@@ -25,7 +26,7 @@ def test_what_is_found_can_be_cut_and_computes_the_reference(idiom):
     for group in analysis.structure.groups:
         mask = rng.random(group.count) < 0.6
         mask[:2] = rng.permutation([True, False])
-        kept[group.name] = mask
+        kept[group.name] = fitting(group, mask)
     whole = copy.deepcopy(model)
     before = analysis.reference({})
     references = {name: analysis.reference({name: mask}) for name, mask in kept.items()}

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from cut_nets import NETS, Heads, Net, blocks, half, masks, net, norm_groups, residual, stack
+from ds_prune.analysis import Analysis
 from ds_prune.structure import Group, Member, Structure
-from ds_prune.surgery import shrink
+from ds_prune.surgery import prove, remove, shrink
 from ds_prune.surgery.narrowing import Attempt, Narrowing
+from ds_prune.surgery.telling import telling_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_removal import assert_same, snapshot
@@ -221,6 +223,7 @@ def test_a_reference_that_fails_leaves_the_model_whole():
 
     class Broken:
         structure = one.structure
+        ways = ()
 
         def reference(self, kept):
             raise ValueError("no")
@@ -305,3 +308,79 @@ def test_shrinking_in_steps_is_shrinking_at_once(data):
         part = Net(twin.model, Structure((group,), (), {}, ()), twin.args)
         shrunk(part, {name: mask})
     torch.testing.assert_close(one.output(), twin.output())
+
+
+class Ranked(nn.Module):
+    """Gives tokens in the order of scores that differ in the last digits only."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Linear(4, 16)
+        self.down = nn.Linear(16, 1)
+
+    def forward(self, x):
+        scores = self.down(torch.relu(self.up(x[..., :4])))
+        order = scores.argsort(dim=1).expand(-1, -1, x.shape[-1] - 4)
+        return x[..., 4:].gather(1, order)
+
+
+def near_ties():
+    generator = torch.Generator().manual_seed(0)
+    same = torch.rand(1, 1, 4, generator=generator) + 1
+    nearly = same * (1 + 2e-7 * torch.randn(1, 200, 4, generator=generator))
+    return torch.cat([nearly, torch.randn(1, 200, 2, generator=generator)], -1)
+
+
+def test_what_rounding_decides_is_proved_in_double_precision():
+    torch.manual_seed(0)
+    model, x = Ranked(), near_ties()
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    analysis = Analysis(model, (x,))
+    kept = {"up": np.arange(16) % 3 > 0}
+    with telling_weights(model), torch.no_grad():
+        right = analysis.reference(kept)
+        removal = remove(model, analysis.structure, kept)
+        assert not prove(model(x), right).holds
+        removal.undo()
+    before = snapshot(model)
+    outcome = shrink(model, analysis, kept, (x,))
+    assert outcome.cut == ("up",)
+    assert outcome.error < 1e-8
+    assert model.up.weight.dtype == torch.float32
+    outcome.removal.undo()
+    assert_same(snapshot(model), before)
+
+
+def test_what_is_wrong_in_double_precision_as_well_is_left():
+    one = stack()
+    kept = half(one.structure)
+    reference = one.reference
+    one.reference = lambda *given: reference(*given) * 1.001
+    before = snapshot(one.model)
+    outcome = shrink(one.model, one, kept, one.args)
+    assert outcome.cut == ()
+    assert_same(snapshot(one.model), before)
+
+
+def test_every_way_through_a_forward_is_proved():
+    class Fixed(nn.Module):
+        """Has a number of channels in its code, on the way that the example does not take."""
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(6, 8), nn.Linear(8, 5), nn.Linear(5, 2)
+
+        def forward(self, x, mask):
+            h = self.a(x)
+            if not mask.all():
+                h = h.reshape(-1, 8).reshape(*x.shape[:2], 8)
+            return self.c(torch.relu(self.b(torch.relu(h))))
+
+    torch.manual_seed(0)
+    model, args = Fixed().eval(), (torch.randn(2, 5, 6), torch.ones(2, 5, dtype=torch.bool))
+    analysis = Analysis(model, args)
+    assert [group.name for group in analysis.structure.groups] == ["a", "b"]
+    outcome = shrink(model, analysis, half(analysis.structure), args)
+    assert outcome.cut == ("b",)
+    assert "forward fails" in outcome.left["a"]

@@ -1,4 +1,4 @@
-"""Which operations of a graph write into tensors, and which tensors are parts of others."""
+"""Which operations of a graph write into tensors or do nothing, and what is a part of what."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def written_into(node: Node) -> Node | None:
             written: Any = argument
             return written  # type: ignore[no-any-return]
     return None
+
+
+def asserts(node: Node) -> bool:
+    """Whether an operation gives nothing and changes nothing."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and not schema.returns and not schema.is_mutable
 
 
 def bases(node: Node) -> list[Node]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ds_core.errors import RefusedError, nearest
 from ds_prune.analysis.capture import capture
 from ds_prune.analysis.flow import Flow
-from ds_prune.analysis.graph import Capture, draws, first_names
+from ds_prune.analysis.graph import Arguments, Capture, draws, first_names
 from ds_prune.analysis.grouping import Atoms, Slot, gather, kept_whole
+from ds_prune.analysis.questions import Answers, answering
 from ds_prune.analysis.records import Product
 from ds_prune.analysis.reference import Reference
-from ds_prune.analysis.walk import finish, walk
+from ds_prune.analysis.walk import finish, resolve, walk
 from ds_prune.structure import Extent, Structure, Work
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ class Analysis:
 
     Attributes:
         structure: What was found out.
+        ways: What the forward does where its inputs or buffers have other values.
     """
 
     def __init__(
@@ -64,16 +68,20 @@ class Analysis:
         """See `analyse`."""
         _check_names(model, keep)
         self._inputs = (tuple(args), dict(kwargs or {}))
-        captured = capture(model, *self._inputs)
+        captures = capture(model, *self._inputs)
         flow = Flow()
         states = _states(model)
         labels = {
             name: tuple(flow.classes.new(size) if size > 1 else None for size in tensor.shape)
             for name, tensor in states.items()
         }
-        walk(captured, labels, flow)
-        finish(captured, flow, keep)
-        _freeze_idle(captured, labels, flow)
+        for captured in captures:
+            products = list(flow.products)
+            walk(captured, labels, flow)
+            finish(captured, flow, keep)
+            flow.products = products or flow.products
+        resolve(flow)
+        _freeze_idle(captures, labels, flow)
         slots = [
             Slot(name, dim, frozenset(flow.roles.get((name, dim), ())), each)
             for name, dims in labels.items()
@@ -94,10 +102,15 @@ class Analysis:
                 if name in parameters
             },
             tuple(_work(product, atoms) for product in flow.products),
-            captured.notes + _random(captured),
+            (*captures[0].notes, *_random(captures[0]), *_branched(captures), *_unsized(flow)),
         )
         flow.values.clear()
-        self._reference = Reference(model, captured, flow, atoms)
+        own, *others = [Reference(model, captured, flow, atoms) for captured in captures]
+        self._reference = own
+        self.ways = tuple(
+            Way(captured.answers, reference, self._inputs)
+            for captured, reference in zip(captures[1:], others, strict=True)
+        )
 
     def reference(
         self,
@@ -114,11 +127,39 @@ class Analysis:
         return self._reference.outputs(kept, args or (), kwargs)
 
 
+@dataclass(frozen=True)
+class Way:
+    """One that a forward takes only where its inputs or buffers have other values.
+
+    Attributes:
+        answers: To the conditions on which it branches.
+    """
+
+    answers: Answers
+    _reference: Reference
+    _inputs: Arguments
+
+    def taken(self) -> AbstractContextManager[object]:
+        """Within, a forward takes this way, whatever the values are."""
+        return answering(self.answers)
+
+    def reference(
+        self,
+        kept: Kept,
+        args: tuple[Any, ...] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> list[Tensor]:
+        """What the model would compute on it with only these atoms, as `Analysis.reference`."""
+        if args is None and kwargs is None:
+            args, kwargs = self._inputs
+        return self._reference.outputs(kept, args or (), kwargs)
+
+
 def _freeze_idle(
-    captured: Capture, labels: Mapping[str, tuple[Labels | None, ...]], flow: Flow
+    captures: Sequence[Capture], labels: Mapping[str, tuple[Labels | None, ...]], flow: Flow
 ) -> None:
     """Keep parameters that no operation uses."""
-    used = {name for node, name in captured.states.items() if node.users}
+    used = {name for captured in captures for node, name in captured.states.items() if node.users}
     for name in labels.keys() - used:
         for each in labels[name]:
             if each is not None:
@@ -148,6 +189,21 @@ def _random(captured: Capture) -> tuple[str, ...]:
     if not names:
         return ()
     return (f"The forward draws random numbers ({', '.join(names)}) in evaluation mode as well.",)
+
+
+def _branched(captures: Sequence[Capture]) -> tuple[str, ...]:
+    if len(captures) == 1:
+        return ()
+    return (
+        "The forward branches on the values of its inputs or buffers; "
+        f"{len(captures)} ways through it were followed.",
+    )
+
+
+def _unsized(flow: Flow) -> tuple[str, ...]:
+    if not flow.unsized:
+        return ()
+    return ("Some products are of sizes that depend on the data; multiply-adds count these as 1.",)
 
 
 def _work(product: Product, atoms: Atoms) -> Work:

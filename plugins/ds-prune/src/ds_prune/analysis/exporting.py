@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ds_core.nested import tensors_in
-from ds_prune.analysis.graph import ROOT, Arguments, Capture, first_names
+from ds_prune.analysis.fixed import FixedNumbers
+from ds_prune.analysis.graph import ROOT, Arguments, Capture, ancestors, first_names
 from ds_prune.analysis.inlining import Inlined
+from ds_prune.analysis.questions import Answers, Hearing, answering
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,14 +19,20 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-def exported(model: Module, inputs: Arguments) -> Capture:
-    """Follow a forward without computing it."""
+def exported(model: Module, inputs: Arguments, answers: Answers | None = None) -> Capture:
+    """Follow a forward without computing it.
+
+    With answers it may branch on the values of tensors; where it asks for others it is told no.
+    """
     import torch
     from torch.export.graph_signature import InputKind
 
-    heard = _Heard()
+    heard, numbers = _Heard(), FixedNumbers(model)
     with heard.listening():
-        program = torch.export.export(_flattened(model, heard), *inputs, strict=False)
+        flattened = _flattened(model, heard, numbers, answers)
+        program = torch.export.export(flattened, *inputs, strict=False)
+        if numbers.forget_changed():
+            program = torch.export.export(flattened, *inputs, strict=False)
     unread = _keep_unread(program.graph_module.graph, heard.counts)
     flat = Inlined(program.graph_module)
     constants = dict(flat.attributes)
@@ -39,7 +48,16 @@ def exported(model: Module, inputs: Arguments) -> Capture:
             constants[node] = program.constants[str(spec.target)]
         elif isinstance(node.meta.get("val"), torch.Tensor):
             given.append(node)
-    return Capture(flat.graph, states, constants, tuple(given), flat.layers, unread=unread)
+    return Capture(
+        flat.graph,
+        states,
+        constants,
+        tuple(given),
+        flat.layers,
+        unread=unread,
+        asked=tuple(heard.questions.tensors),
+        answers=heard.questions.answers,
+    )
 
 
 class _Heard:
@@ -49,6 +67,7 @@ class _Heard:
         self.layers: list[list[Tensor]] = []
         self.counts: list[int] = []
         """How many tensors the model and then each layer gave out."""
+        self.questions = Hearing()
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -67,11 +86,13 @@ class _Heard:
             self.layers = []
 
 
-def _flattened(model: Module, heard: _Heard) -> Module:
+def _flattened(
+    model: Module, heard: _Heard, numbers: FixedNumbers, answers: Answers | None
+) -> Module:
     """A module that returns the tensors in the model's outputs, and those of its layers, as a list.
 
-    A layer whose output nobody uses would otherwise not be in the graph, and is called all the
-    same.
+    Between them are those whose values it asked for. A layer whose output nobody uses would
+    otherwise not be in the graph, and is called all the same.
     """
     import torch
 
@@ -83,7 +104,10 @@ def _flattened(model: Module, heard: _Heard) -> Module:
 
         def forward(self, *args: Any, **kwargs: Any) -> list[Tensor]:
             heard.layers = []
-            outputs = list(tensors_in(model(*args, **kwargs)))
+            asked = nullcontext(Hearing()) if answers is None else answering(answers, False)
+            with numbers.told(), asked as heard.questions:
+                outputs = list(tensors_in(model(*args, **kwargs)))
+            outputs += heard.questions.tensors.values()
             heard.counts = [len(outputs), *map(len, heard.layers)]
             return [*outputs, *(tensor for layer in heard.layers for tensor in layer)]
 
@@ -95,7 +119,7 @@ def _keep_unread(graph: Graph, counts: Sequence[int]) -> int:
     end = next(iter(reversed(graph.nodes)))
     nodes: list[Any] = list(end.args[0])
     own = nodes[: counts[0]]
-    used = _ancestors(own)
+    used = ancestors(own)
     unread: list[Any] = []
     at = counts[0]
     for count in counts[1:]:
@@ -105,16 +129,3 @@ def _keep_unread(graph: Graph, counts: Sequence[int]) -> int:
         at += count
     end.args = ((*own, *unread),)
     return len(unread)
-
-
-def _ancestors(nodes: Iterable[Any]) -> set[Any]:
-    import torch
-
-    found: set[Any] = set()
-    waiting = [node for node in nodes if isinstance(node, torch.fx.Node)]
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting += node.all_input_nodes
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ HEAD = "head"
 """The mark of a dimension of which each index is a head of attention: products of activations are
 taken for each by itself."""
 
+MULTIPLE = "multiple of "
+"""How a mark begins of channels of which only multiples of a number can be computed with."""
+
 NORMALISED = "normalised"
 """The mark of channels over which statistics are taken."""
 
@@ -44,6 +48,9 @@ class Flow:
     statistics: list[Statistic] = field(default_factory=list)
     products: list[Product] = field(default_factory=list)
     unread: set[int] = field(default_factory=set)
+    multiples: set[int] = field(default_factory=set)
+    unsized: bool = False
+    """Whether a product has sizes that depend on the data, which count as 1."""
 
     def __post_init__(self) -> None:
         self.factors = Factors(self.classes)
@@ -127,6 +134,19 @@ class Flow:
         raise LookupError("the weight is no operand")
 
     values: dict[Node, Any] = field(default_factory=dict)
+
+    # Sizes that operations take
+
+    def align(self, labels: Labels | None, multiple: int) -> None:
+        """Note that an operation takes only multiples of a number of channels."""
+        if labels is not None:
+            self.classes.mark(labels, f"{MULTIPLE}{multiple}")
+            self.multiples.add(multiple)
+
+    def multiple(self, labels: Labels) -> int:
+        """Of what the number of channels in these classes has to be a multiple."""
+        marks = [n for n in self.multiples if self.classes.marked(labels, f"{MULTIPLE}{n}").any()]
+        return math.lcm(*marks)
 
     # Statistics
 
@@ -239,11 +259,13 @@ class Flow:
                 labels[letter] = value.labels[dim]
             else:
                 labels[letter] = self._sum_over(call, entries, reader)
+        free = [length[letter] for letter, found in labels.items() if found is None]
+        self.unsized |= min(free, default=1) < 0
         self.products.append(
             Product(
                 call.layer,
                 call.name,
-                int(np.prod([length[one] for one, found in labels.items() if found is None])),
+                math.prod(max(size, 1) for size in free),
                 tuple(found for found in labels.values() if found is not None),
             )
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from ds_prune.analysis.questions import Answers, Question
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +36,8 @@ class Capture:
         layers: For each node the name of the module whose forward does it.
         notes: What the user should know.
         unread: How many of the last outputs are of layers whose results nothing uses.
+        asked: Questions to which there are two answers; their tensors are the outputs before these.
+        answers: What the forward was told of tensors whose values it asked for.
     """
 
     graph: Graph
@@ -43,13 +47,24 @@ class Capture:
     layers: Mapping[Node, str]
     notes: tuple[str, ...] = ()
     unread: int = 0
+    asked: tuple[Question, ...] = ()
+    answers: Answers = field(default_factory=dict)
 
     @property
     def outputs(self) -> list[Any]:
         """What makes the model's outputs, in the order of `ds_core.nested.tensors_in`."""
+        given = self._given()
+        return given[: len(given) - self.unread - len(self.asked)]
+
+    @property
+    def conditions(self) -> list[Any]:
+        """Tensors on whose values the forward branches."""
+        given = self._given()
+        return given[len(self.outputs) : len(given) - self.unread]
+
+    def _given(self) -> list[Any]:
         end = next(iter(reversed(self.graph.nodes)))
-        given = list(end.args[0])
-        return given[: len(given) - self.unread]
+        return list(end.args[0])
 
 
 def draws(graph: Graph) -> list[str]:
@@ -74,6 +89,20 @@ def _drops_nothing(node: Node) -> bool:
         if known.name in ("p", "dropout_p", "dropout", "train", "training") and not value:
             return True
     return False
+
+
+def ancestors(nodes: Iterable[Any]) -> set[Any]:
+    """Nodes from which others are computed, and these."""
+    import torch
+
+    found: set[Any] = set()
+    waiting = [node for node in nodes if isinstance(node, torch.fx.Node)]
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.all_input_nodes
+    return found
 
 
 def first_names(model: Module) -> dict[str, str]:

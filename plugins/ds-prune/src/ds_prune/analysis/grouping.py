@@ -157,7 +157,7 @@ def _group(flow: Flow, members: list[Member], roots: Labels, taken: dict[str, in
     elif any(m.index.shape[1] > 1 for m in members if m.role == "produce"):
         kind = "block"
     normalised = bool(flow.classes.marked(roots, NORMALISED).any())
-    return Group(name, kind, tuple(members), normalised)
+    return Group(name, kind, tuple(members), normalised, flow.multiple(roots))
 
 
 def kept_whole(slots: list[Slot], parameters: set[str], flow: Flow) -> tuple[Frozen, ...]:

@@ -29,7 +29,8 @@ class Inlined:
         self.layers: dict[Node, str] = {}
         self.attributes: dict[Node, Tensor] = {}
         self._copy(module, None, None)
-        self.graph.eliminate_dead_code()  # as averages of attention that nobody asked for
+        # As averages of attention that nobody asked for.
+        self.graph.eliminate_dead_code(lambda node: node.is_impure() or _is_bracket(node))
         left = set(self.graph.nodes)
         self.layers = {node: layer for node, layer in self.layers.items() if node in left}
         self.attributes = {node: one for node, one in self.attributes.items() if node in left}
@@ -75,6 +76,11 @@ class Inlined:
 
 _WRAPPERS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 """Operations that run a subgraph in some mode, and how many arguments say the mode."""
+
+
+def _is_bracket(node: Node) -> bool:
+    """Whether it begins or ends a part under `torch.vmap`, without having a result."""
+    return getattr(node.target, "__name__", "").endswith("_nesting")
 
 
 def _attribute(module: GraphModule, node: Node) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ds_core.errors import RefusedError
 from ds_core.nested import tensors_in
-from ds_prune.analysis.aliasing import bases, written_into
+from ds_prune.analysis.aliasing import asserts, bases, written_into
 from ds_prune.analysis.graph import AUTOCAST, first_names
 from ds_prune.analysis.masked import masked
 
@@ -72,11 +72,12 @@ class Reference:
                 if len(self._indices(labels, gone)):
                     statistics.setdefault(statistic.node, {})[dim] = self._rest(labels, gone)
         values = self._begin(given)
+        dtypes = self._dtypes(values)
         with torch.no_grad(), torch.random.fork_rng():
             for node in self._capture.graph.nodes:
-                if node.op == "call_function":
+                if node.op == "call_function" and not asserts(node):
                     values[node] = self._computed(
-                        node, values, readers.get(node, []), statistics.get(node)
+                        node, values, readers.get(node, []), statistics.get(node), dtypes
                     )
                 for used in self._last.get(node, ()):
                     values.pop(used, None)
@@ -88,6 +89,7 @@ class Reference:
         values: Mapping[Node, Any],
         readers: list[tuple[Node, int, Tensor]],
         kept: Mapping[int, Tensor] | None,
+        dtypes: Mapping[Any, Any],
     ) -> Any:
         import torch
 
@@ -96,8 +98,14 @@ class Reference:
         for operand, dim, indices in readers:
             weight = inputs[operand]
             inputs[operand] = weight.index_fill(dim, indices.to(weight.device), 0)
-        args = torch.fx.node.map_arg(node.args, lambda used: inputs[used])
-        kwargs = torch.fx.node.map_arg(node.kwargs, lambda used: inputs[used])
+
+        def given(argument: Any) -> Any:
+            if isinstance(argument, torch.fx.Node):
+                return inputs[argument]
+            return dtypes.get(argument, argument) if isinstance(argument, torch.dtype) else argument
+
+        args = torch.fx.node.map_aggregate(node.args, given)
+        kwargs = torch.fx.node.map_aggregate(node.kwargs, given)
         run = partial(masked, node.target, kept) if kept else node.target
         with torch.autocast(*mode) if (mode := node.meta.get(AUTOCAST)) else nullcontext():
             return run(*args, **kwargs)  # type: ignore[operator]
@@ -116,6 +124,21 @@ class Reference:
             node: value.clone() if node in self._written else value
             for node, value in values.items()
         }
+
+    def _dtypes(self, values: dict[Node, Any]) -> dict[Any, Any]:
+        """What dtypes are now that were others when the forward was captured.
+
+        Tensors of such that the forward made from numbers become of the new dtype here.
+        """
+        changed = {
+            before: values[node].dtype
+            for node in self._capture.states
+            if (before := node.meta["val"].dtype) != values[node].dtype
+        }
+        for node in self._capture.constants:
+            if (one := values[node]).dtype in changed:
+                values[node] = one.to(changed[one.dtype])
+        return changed
 
     def _check(self, given: list[Tensor]) -> None:
         expected = [tuple(node.meta["val"].shape) for node in self._capture.inputs]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ds_prune.analysis.aliasing import bases, written_into
+from ds_prune.analysis.aliasing import asserts, bases, written_into
 from ds_prune.analysis.call import Call, sizes, unlabelled
 from ds_prune.analysis.flow import Flow
 from ds_prune.analysis.rules import RULES, Rule
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ds_prune.analysis.labels import Labels
 
 OUTPUT = "it makes the model's output"
+CONDITION = "the forward branches on it"
 INPUT = "the model's input"
 
 
@@ -47,7 +48,7 @@ def walk(
 
 
 def finish(capture: Capture, flow: Flow, kept: Collection[str]) -> None:
-    """Freeze what has to stay, and decide what was left open.
+    """Freeze what has to stay.
 
     Args:
         capture: The graph that was walked.
@@ -57,9 +58,14 @@ def finish(capture: Capture, flow: Flow, kept: Collection[str]) -> None:
     values = flow.values
     for name in kept:
         _keep(capture, flow, name)
-    for node in capture.outputs:
-        if isinstance(value := values.get(node), Value):
-            flow.freeze_all([value], OUTPUT)
+    for reason, nodes in ((OUTPUT, capture.outputs), (CONDITION, capture.conditions)):
+        for node in nodes:
+            if isinstance(value := values.get(node), Value):
+                flow.freeze_all([value], reason)
+
+
+def resolve(flow: Flow) -> None:
+    """Decide what was left open."""
     for number in sorted(flow.unread):
         for channels in flow.statistics[number].over.values():
             flow.classes.freeze(channels, "statistics are taken over it, for something else")
@@ -85,7 +91,7 @@ def _called(capture: Capture, node: Node, flow: Flow) -> Any:
         whole = flow.values.get(node.args[0])  # type: ignore[arg-type]
         return whole[node.args[1]] if isinstance(whole, tuple) else None  # type: ignore[index]
     call = _call(capture, node, flow)
-    if _asserts(node):
+    if asserts(node):
         return None
     rule = _rule(call)
     result = None if rule is None else _ruled(flow, call, rule)
@@ -142,12 +148,6 @@ def _full_name(node: Node) -> str:
     if schema is None:
         return str(getattr(node.target, "__name__", node.target))
     return str(schema.name).replace("::", ".")
-
-
-def _asserts(node: Node) -> bool:
-    """Whether an operation gives nothing and changes nothing."""
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and not schema.returns and not schema.is_mutable
 
 
 def _rule(call: Call) -> Rule | None:

@@ -10,6 +10,9 @@ from ds_prune.analysis.records import Product
 from ds_prune.analysis.rules.registry import rule
 from ds_prune.analysis.value import Value, free
 
+_ROW = 16
+"""Bytes of which a row of a grouped product is a multiple."""
+
 
 def _added(flow: Flow, call: Call, result: Value, bias: Value | None) -> Value:
     """`result` plus a bias along its last dimensions, which makes channels as the weight does."""
@@ -110,7 +113,10 @@ def embedding(flow: Flow, call: Call) -> Value:
 
 @rule("_grouped_mm", "transformers::grouped_mm_fallback")
 def experts(flow: Flow, call: Call) -> Value:
-    """Input [tokens, i], sorted by expert, weight [experts, i, o]."""
+    """Input [tokens, i], sorted by expert, weight [experts, i, o].
+
+    torch's own takes rows of multiples of 16 bytes only.
+    """
     value, weight = call.values[:2]
     if value.rank != 2 or weight.rank != 3:
         raise ValueError("experts' tokens are not in one row")
@@ -119,6 +125,8 @@ def experts(flow: Flow, call: Call) -> Value:
     flow.meet([(value, 1), (weight, 1)], "sums over")
     flow.read(call, weight, 1)
     flow.play(weight, 2, "produce")
+    for labels in weight.labels[1:]:
+        flow.align(labels, max(1, _ROW // call.node.meta["val"].element_size()))
     over = [labels for labels in weight.labels[1:] if labels is not None]
     flow.products.append(Product(call.layer, call.name, value.shape[0], tuple(over)))
     return Value(call.shape, (value.labels[0], weight.labels[2]))

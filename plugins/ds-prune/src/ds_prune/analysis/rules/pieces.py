@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ds_prune.analysis.call import Call
+from ds_prune.analysis.call import Call, sizes
 from ds_prune.analysis.flow import Flow
 from ds_prune.analysis.labels import Labels
 from ds_prune.analysis.rules.elementwise import pointwise
@@ -88,7 +88,7 @@ def split(flow: Flow, call: Call) -> tuple[Value, ...]:
 def _parts(flow: Flow, call: Call) -> tuple[Value, ...]:
     value = call.value("self")
     dim = call.axis(value, default=0)
-    lengths = [int(fake.shape[dim]) for fake in call.node.meta["val"]]
+    lengths = [sizes(fake)[dim] for fake in call.node.meta["val"]]
     labels = value.labels[dim]
     if labels is not None and value.is_weight and len(set(lengths)) > 1:
         # As torch's attention does with its projections; what is made of the parts tells how they
@@ -107,7 +107,7 @@ def _parts(flow: Flow, call: Call) -> tuple[Value, ...]:
 def even(flow: Flow, value: Value, dim: int, lengths: Sequence[int]) -> list[Labels | None]:
     """Labels of parts: the same positions of all, which therefore stay equally long."""
     labels = value.labels[dim]
-    if labels is None or len(lengths) == 1:
+    if labels is None or len(lengths) == 1:  # tokens, perhaps as many as the data say
         return [labels] * len(lengths)
     if len(set(lengths)) > 1:
         flow.freeze(value, [dim], "it is split into unequal parts")

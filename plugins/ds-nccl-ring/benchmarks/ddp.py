@@ -13,6 +13,7 @@ and tc.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -92,6 +93,9 @@ def train(wrapper, backend, wire, steps):
             seconds.append(time.perf_counter() - start)
     mean = loss.detach().clone()
     dist.all_reduce(mean)
+    # A wrapper that outlives its process group can keep gloo from ever ending.
+    del model, optimizer, loss
+    gc.collect()
     dist.destroy_process_group()
     return seconds, mean.item() / ranks
 

@@ -54,7 +54,7 @@ def test_a_lossy_wire_is_close_and_alike_on_all_ranks(wire):
 def test_the_report_tells_what_was_timed():
     details = job((1, 1), train, {"name": "hier-ring"})[0][2]
     assert details["proved by"] == "DS_NODE"
-    assert details["reductions"]["below 64 KiB"] == "flat"
+    assert details["reductions"]["below 4 KiB"] == "flat"
     assert "flat" in details["reductions"]["from 64 KiB"]
     assert "ms" in details["reductions"]["from 64 KiB"]
 

@@ -141,7 +141,7 @@ def train(
     )
     precision = POLICIES[policy]
     if isinstance(precision, dict):
-        precision = {**precision, **options.dmp, "cost_gate": not place.emulated}
+        precision = {**precision, "cost_gate": not place.emulated, **options.dmp}
     session = ds.attach(model, optimizer, backend=place.backend, precision=precision, config={})
     for _ in range(options.epochs):
         for batch in batches:

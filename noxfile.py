@@ -65,7 +65,9 @@ def types(session):
 @nox.session
 def docs(session):
     """The documentation as a web site in `site/`; warnings are errors."""
-    install(session, "mkdocs-material==9.8.1", "mkdocstrings[python]==1.0.8")
+    # Plugins are read, not imported.
+    session.install(TORCH)
+    session.install("-e", ".", "mkdocs-material==9.8.1", "mkdocstrings[python]==1.0.8")
     session.run("mkdocs", "build", "--strict", *session.posargs)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ds_core import BackendSelector, DsError
 from ds_core.errors import UnknownNameError
-from ds_core.registry import installed
+from ds_core.registry import Registry, installed
 from ds_core.selection import AUTO
 from tests.distributions import install
 
@@ -53,11 +53,13 @@ def test_contains_names_values_and_members():
     assert "CPU" in BackendSelector
     assert "cpu" in BackendSelector
     assert BackendSelector.CPU in BackendSelector
-    assert "ROCM" not in BackendSelector
+    assert "SURELY_NO_BACKEND" not in BackendSelector
     assert 3 not in BackendSelector
 
 
-def test_unknown_names_say_which_plugin_brings_them():
+def test_unknown_names_say_which_plugin_brings_them(tmp_path, monkeypatch):
+    install(tmp_path, "ds-core", {"ds.backends": {"cpu": "ds_core.builtin.cpu:Cpu"}}, requires="")
+    monkeypatch.setattr("ds_core.selector.installed", lambda: Registry(path=[str(tmp_path)]))
     with pytest.raises(AttributeError, match=r"pip install ds-rocm"):
         _ = BackendSelector.ROCM
     with pytest.raises(UnknownNameError, match=r"pip install ds-gaudi"):

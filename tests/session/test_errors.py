@@ -41,7 +41,7 @@ def refused(kind, match, model=None, optimizer=None, **passes):
     [
         (UnknownNameError, "Did you mean 'bf16'", {"precision": "bf17"}),
         (UnknownNameError, "pip install ds-inspector", {"observers": ["inspector"]}),
-        (UnknownNameError, "pip install ds-rocm", {"backend": "rocm"}),
+        (UnknownNameError, "Did you mean 'cuda'", {"backend": "cudda"}),
         (UnknownNameError, "Installed: magnitude", {"pruner": "zzzzzz"}),
         (
             ConfigError,

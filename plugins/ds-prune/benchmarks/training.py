@@ -264,7 +264,7 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--params", type=float, default=0.42, help="share that is kept at most")
     parser.add_argument("--flops", type=float, default=0.37, help="share that is kept at most")
-    parser.add_argument("--latency", type=float, default=0.5, help="share that is kept at most")
+    parser.add_argument("--latency", type=float, help="share that is kept at most")
     parser.add_argument("--channel", type=json.loads, default={}, help="other options, as JSON")
     parser.add_argument("--peer-at", type=float, default=0.5, help="share of epochs before its cut")
     parser.add_argument("--seeds", type=int, default=3)

@@ -1,0 +1,15 @@
+"""What every backend of ds-core must do, on the simulated device; `pytest -v` shows each check."""
+
+import pytest
+from ds_ascend.backend import Ascend
+
+from ds_core.testing import BackendConformance
+
+
+@pytest.mark.usefixtures("device")
+class TestAscend(BackendConformance):
+    """All checks of the kind, on the component as it is installed."""
+
+    name = "ascend"
+    tolerance = 0.0  # the simulated device computes exactly what the CPU computes
+    paths = Ascend.conformance["paths"]

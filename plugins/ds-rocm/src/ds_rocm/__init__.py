@@ -1,0 +1,1 @@
+"""AMD cards for ds-core."""

@@ -120,8 +120,8 @@ class NormalisesGaps(BranchesOnMask):
         return self.b(h if mask.all() else F.layer_norm(h, h.shape[-1:]))
 
 
-def whole_mask():
-    return {"mask": torch.ones(2, 5, dtype=torch.bool)}
+def with_mask():
+    return (*tokens(6)(), torch.ones(2, 5, dtype=torch.bool))
 
 
 DATA: tuple[Idiom, ...] = (
@@ -130,13 +130,12 @@ DATA: tuple[Idiom, ...] = (
     Idiom("sorted tokens", SortedTokens, tokens(6), {"up": 10}),
     Idiom("grouped experts", GroupedExperts, numbers(6, 8), {"up": 16, "down": 8}),
     Idiom("mask by position", MaskByPosition, tokens(6), {"qkv": 4}, heads=frozenset({"qkv"})),
-    Idiom("branches on a mask", BranchesOnMask, tokens(6), {"a": 8}, keywords=whole_mask),
+    Idiom("branches on a mask", BranchesOnMask, with_mask, {"a": 8}),
     Idiom(
         "normalises gaps",
         NormalisesGaps,
-        tokens(6),
+        with_mask,
         {"a": 8},
         normalised=frozenset({"a"}),
-        keywords=whole_mask,
     ),
 )

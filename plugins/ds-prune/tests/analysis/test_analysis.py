@@ -265,7 +265,7 @@ def with_gaps():
 @pytest.mark.parametrize("mask", [torch.ones(2, 5, dtype=torch.bool), with_gaps()])
 def test_both_ways_of_a_branch_on_inputs_are_followed(mask):
     idiom = BY_NAME["branches on a mask"]
-    model, (x,) = idiom.seeded(), idiom.inputs()
+    model, (x, _) = idiom.seeded(), idiom.inputs()
     analysis = Analysis(model, (x,), {"mask": mask})
     (group,) = analysis.structure.groups
     assert {"a.weight", "gap.weight"} <= {member.tensor for member in group.members}

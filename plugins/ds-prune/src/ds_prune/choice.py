@@ -27,6 +27,9 @@ Scope = Literal["global", "layer"]
 _STRIDE = 0.05
 """Of the whole model's cost: after so much is saved, what atoms save is looked at anew."""
 
+_ROUNDING = 1e-12
+"""A product of a share is off by less: what is asked for exactly holds."""
+
 _NOUNS = {"flops": "multiply-adds", "params": "parameters", "latency": "time"}
 
 
@@ -145,7 +148,7 @@ class _Costs:
 
     def bound(self, kind: str) -> float:
         """What `kind` may cost at most."""
-        return self._shares[kind] * self._whole[kind]
+        return self._shares[kind] * self._whole[kind] * (1 + _ROUNDING)
 
     def hold(self, steps: Ints) -> bool:
         """Whether nothing costs more than it may."""

@@ -91,6 +91,12 @@ def test_a_group_that_matters_more_than_all_others_stays_whole(data):
     assert set(kept) == {"layer1"}
 
 
+def test_a_share_that_rounding_alone_misses_holds():
+    structure = layered([8, 8])
+    one = {group.name: np.ones(group.count) for group in structure.groups}
+    assert choose(structure, one, Target(flops=np.nextafter(1.0, 0.0))) == {}
+
+
 def test_equal_scores_go_where_most_is_saved():
     structure = layered([32, 32, 32], first=3, last=3)  # the middle one is in two large products
     kept = choose(structure, {g.name: np.ones(32) for g in structure.groups}, Target(flops=0.7))

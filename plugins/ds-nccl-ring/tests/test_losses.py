@@ -131,10 +131,13 @@ def test_a_forked_child_does_not_keep_a_dead_rank_alive():
     assert Ranks(contiguous(2, 1), job).results(without=[1])[0] == (1,)
 
 
-def test_who_closes_is_not_lost_but_what_waits_for_it_fails():
+@pytest.mark.parametrize("hosts", [(2, 1), (1, 2), (1, 3), (2, 2)])
+def test_who_closes_is_not_lost_but_what_waits_for_it_fails(hosts):
+    last = hosts[0] * hosts[1] - 1
+
     def job(group):
         group.all_reduce(torch.ones(100_000), algorithm="hierarchical").wait()
-        if group.rank == 1:
+        if group.rank == last:
             group.close()
             group.close()
             with pytest.raises(ClosedError):
@@ -142,11 +145,11 @@ def test_who_closes_is_not_lost_but_what_waits_for_it_fails():
             return {}
         time.sleep(0.3)
         before = group.lost
-        with pytest.raises(PeerLostError):
+        with pytest.raises(PeerLostError, match=f"rank {last} on host . is gone"):
             group.all_reduce(torch.ones(400_000), algorithm="hierarchical").wait()
         return before
 
-    assert run(contiguous(2, 1), job) == [{}, {}]
+    assert run(contiguous(*hosts), job) == [{}] * (last + 1)
 
 
 @pytest.mark.parametrize("hosts", [(2, 1), (1, 2)])

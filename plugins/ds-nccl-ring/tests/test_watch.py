@@ -20,7 +20,7 @@ def tcp():
 class Watches:
     """Watches of all ranks, and the ends of their connections."""
 
-    def __init__(self, where):
+    def __init__(self, where, start=True):
         ends = {rank: {} for rank in range(where.size)}
         leaders = [host.ranks[0] for host in where.hosts]
         for host in where.hosts:
@@ -43,6 +43,12 @@ class Watches:
             )
             for rank in ends
         }
+        if start:
+            self.start()
+
+    def start(self):
+        for watch in self.watches.values():
+            watch.start()
 
     def die(self, rank):
         """As a process does: its connections are closed, and nothing is said."""
@@ -65,8 +71,8 @@ class Watches:
 def watches():
     made = []
 
-    def make(where):
-        made.append(Watches(where))
+    def make(where, **options):
+        made.append(Watches(where, **options))
         return made[-1]
 
     yield make
@@ -79,6 +85,25 @@ def test_all_others_hear_of_a_death_and_of_no_other(watches, victim):
     all_ranks = watches(placement([0, 2, 4], [1, 3, 5]))
     all_ranks.die(victim)
     assert all_ranks.hear() == [{victim: CLOSED}] * 5
+
+
+def test_news_that_comes_before_the_start_is_told_after_it(watches):
+    all_ranks = watches(contiguous(2, 2), start=False)
+    all_ranks.watches[0].start()
+    all_ranks.watches[0].report({0: "it failed"})
+    assert all_ranks.news[0].wait(SECONDS)
+    assert not all_ranks.news[2].wait(0.3)
+    for rank in (1, 2, 3):
+        all_ranks.watches[rank].start()
+    assert all_ranks.hear() == [{0: "it failed"}] * 4
+
+
+def test_all_of_a_host_hear_who_left(watches):
+    all_ranks = watches(contiguous(2, 3))
+    all_ranks.watches.pop(4).close()
+    all_ranks.die(1)
+    all_ranks.hear()
+    assert [watch.left for watch in all_ranks.watches.values()] == [set(), set(), {4}, {4}]
 
 
 def test_a_goodbye_is_no_loss(watches):

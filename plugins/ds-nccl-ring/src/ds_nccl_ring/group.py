@@ -19,7 +19,7 @@ from ds_nccl_ring.joining import agree, join
 from ds_nccl_ring.local.words import Words
 from ds_nccl_ring.pipeline import Pipeline
 from ds_nccl_ring.reduction import Reduction, compressible, numbers, simple
-from ds_nccl_ring.watch import CLOSED, Watch
+from ds_nccl_ring.watch import CLOSED, LEFT, Watch
 from ds_nccl_ring.wire.flow import Flow
 from ds_nccl_ring.wire.formats import Format, format_named
 
@@ -254,8 +254,10 @@ class Group:
             self._failure,
             self._name,
             self._suspect,
+            self._miss,
             timeout,
         )
+        self._watch.start()
 
     def _name(self, rank: int) -> str:
         return f"rank {rank} on host {self.placement.host_of(rank).name}"
@@ -272,6 +274,11 @@ class Group:
         if not self._failure.wait(SUSPICION) and self._watch is not None:
             self._watch.report({self._peer(host): CLOSED})
             self._failure.wait(SUSPICION)
+
+    def _miss(self, ranks: set[int]) -> None:
+        """These are waited for: where one of them left, what waits can but fail."""
+        if self._watch is not None:
+            self._watch.report(dict.fromkeys(ranks & self._watch.left, LEFT))
 
     def _lose(self) -> None:
         if self.lost:

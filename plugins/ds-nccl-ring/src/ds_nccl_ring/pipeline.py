@@ -74,6 +74,7 @@ class Pipeline:
         failure: Ends everything.
         name: What a rank is called in an error.
         suspect: Told the host whose link has ended; sets the failure.
+        miss: Told the ranks that have been waited for for a while; may set the failure.
         timeout: Seconds that everything may stand still.
     """
 
@@ -87,6 +88,7 @@ class Pipeline:
         failure: Failure,
         name: Callable[[int], str],
         suspect: Callable[[int], None],
+        miss: Callable[[set[int]], None],
         timeout: float,
     ) -> None:
         self._site = site
@@ -97,6 +99,7 @@ class Pipeline:
         self._failure = failure
         self._name = name
         self._suspect = suspect
+        self._miss = miss
         self._timeout = timeout
         self._incoming: deque[Collective] = deque()
         self._outgoing: deque[tuple[Collective, int, int]] = deque()
@@ -167,8 +170,14 @@ class Pipeline:
                 continue
             if not asleep:
                 since, asleep = time.monotonic(), True
-            if not self._sleep() and time.monotonic() - since > self._timeout:
-                self._complain()
+            if not self._sleep() and (awaited := self._awaited()):
+                self._miss(awaited)
+                if time.monotonic() - since > self._timeout:
+                    raise StalledError(
+                        f"Nothing moved for {self._timeout:g} s: waited for "
+                        f"{' and '.join(map(self._name, sorted(awaited)))}.",
+                        mend="See what is done there; ranks must issue the same collectives.",
+                    )
 
     def _step(self, track: _Track) -> bool:
         """Go one step further, if what it waits for is there."""
@@ -192,8 +201,8 @@ class Pipeline:
             os.eventfd_read(self._bell)
         return bool(found)
 
-    def _complain(self) -> None:
-        """Raise if something is under way."""
+    def _awaited(self) -> set[int]:
+        """Other ranks without which what is under way cannot go on."""
         hosts = self._flow.awaited() if self._flow is not None else {}
         ranks = {self._site.hosts[host][self._site.local] for host in hosts}
         for track in self._tracks:
@@ -202,13 +211,7 @@ class Pipeline:
                 behind = self._words.behind(until.stage, until.chunks, until.ranks)
                 if behind is not None:
                     ranks.add(self._site.hosts[self._site.host][behind])
-        ranks.discard(self._site.hosts[self._site.host][self._site.local])
-        if ranks:
-            raise StalledError(
-                f"Nothing moved for {self._timeout:g} s: waited for "
-                f"{' and '.join(map(self._name, sorted(ranks)))}.",
-                mend="See what is done there; ranks must issue the same collectives.",
-            )
+        return ranks - {self._site.hosts[self._site.host][self._site.local]}
 
     def _bring_in(self) -> Iterator[_Until | None]:
         words, local, everybody = self._words, self._site.local, self._site.locals

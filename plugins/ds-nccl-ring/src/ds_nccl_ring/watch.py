@@ -31,8 +31,9 @@ SETTLE = 0.05
 
 CLOSED = "its connection closed"
 SILENT = "its host fell silent"
+LEFT = "it left the group"
 
-_BEAT, _BYE = b"\n", b"bye\n"
+_BEAT, _BYE = b"\n", b"bye"
 
 
 class Watch:
@@ -59,6 +60,8 @@ class Watch:
     ) -> None:
         self.lost: dict[int, str] = {}
         """Rank to reason."""
+        self.left: set[int] = set()
+        """Ranks of this host and first ranks of others that said goodbye, which is no loss."""
         self._placement = placement
         self._home = placement.host_of(rank)
         self._connections = dict(connections)
@@ -67,7 +70,6 @@ class Watch:
         self._settled = settled
         self._heard = dict.fromkeys(connections, b"")
         self._reports: dict[int, str] = {}
-        self._left: set[int] = set()
         self._closing = threading.Event()
         self._selector = selectors.DefaultSelector()
         self._bell, self._ring = socket.socketpair()
@@ -80,6 +82,9 @@ class Watch:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE)
             self._selector.register(connection, selectors.EVENT_READ, other)
         self._thread = threading.Thread(target=self._run, name="ds-ring-watch", daemon=True)
+
+    def start(self) -> None:
+        """Listen from now on; what the callbacks need must be there."""
         self._thread.start()
 
     def report(self, lost: Mapping[int, str]) -> None:
@@ -125,7 +130,7 @@ class Watch:
                     if rank not in self._home.ranks:
                         self._say(rank, _BEAT)
         for rank in list(self._connections):
-            self._say(rank, _BYE)
+            self._say(rank, _BYE + b"\n")
         self._selector.close()
         self.close_in_child()
 
@@ -138,19 +143,26 @@ class Watch:
         except OSError as error:
             self._drop(rank)
             if isinstance(error, ConnectionError):
-                return {} if rank in self._left else {rank: CLOSED}
+                return {} if rank in self.left else {rank: CLOSED}
             return dict.fromkeys(self._placement.host_of(rank).ranks, SILENT)
         if not data:
             self._drop(rank)
-            return {} if rank in self._left else {rank: CLOSED}
+            return {} if rank in self.left else {rank: CLOSED}
         *lines, self._heard[rank] = (self._heard[rank] + data).split(b"\n")
         found: dict[int, str] = {}
         for line in lines:
-            if line == _BYE.strip():
-                self._left.add(rank)
+            if line.startswith(_BYE):
+                self._part(rank, int(line.removeprefix(_BYE) or rank))
             elif line:
                 found.update({int(other): why for other, why in json.loads(line).items()})
         return found
+
+    def _part(self, heard_from: int, rank: int) -> None:
+        """Note who left, and tell the ranks of this host that only this one is connected to."""
+        self.left.add(rank)
+        for other in list(self._connections):
+            if {rank, other} <= set(self._home.ranks) and other != heard_from:
+                self._say(other, _BYE + str(rank).encode() + b"\n")
 
     def _learn(self, found: Mapping[int, str]) -> None:
         first = not self.lost
@@ -163,7 +175,7 @@ class Watch:
             self._settled()
 
     def _look_at_links(self) -> None:
-        self._spread({rank: CLOSED for rank in self._closed_links() if rank not in self._left})
+        self._spread({rank: CLOSED for rank in self._closed_links() if rank not in self.left})
 
     def _spread(self, found: Mapping[int, str]) -> None:
         news = {rank: why for rank, why in found.items() if rank not in self.lost}

@@ -9,12 +9,13 @@ from torch import nn
 
 from ds_core.errors import BackendError
 from ds_core.testing import Faults
+from ds_core.testing.first_script import loss_curve
 from ds_core.testing.simulated import in_fresh_process
 
 
 def test_the_same_script_gives_the_cpus_losses_bit_for_bit():
-    on_cpu, cpu = in_fresh_process(jobs.curve, "cpu")
-    on_npu, npu = in_fresh_process(jobs.curve, "ascend")
+    on_cpu, cpu = in_fresh_process(loss_curve, "cpu")
+    on_npu, npu = in_fresh_process(jobs.curve)
     assert on_npu == on_cpu
     assert (cpu, npu) == ("cpu", "npu:0")
     assert on_npu[-1] < on_npu[0]
@@ -146,7 +147,7 @@ def test_tiles_are_taken_where_they_are_faster(backend, monkeypatch, tiled, take
     import torch_npu
 
     clock = Clock(tiled)
-    monkeypatch.setattr("ds_ascend.tuning.time.perf_counter", lambda: clock.now)
+    monkeypatch.setattr("time.perf_counter", lambda: clock.now)
     model = Timed(clock, torch_npu).to("npu").train()
     parameter, before = model.layer.weight, model.layer.weight.detach().cpu()
     (sentence,) = backend.tune(model, (torch.randn(4, 32, dtype=torch.float16).to("npu"),)).changes

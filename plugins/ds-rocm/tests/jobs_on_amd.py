@@ -2,44 +2,17 @@
 
 import torch
 from ds_rocm.simulated import simulate
-from torch import nn
-from torch.nn import functional as F
 
 import ds_core as ds
 from ds_core.registry import installed
 from ds_core.testing import jobs
+from ds_core.testing.first_script import loss_curve
 
 
-class Net(nn.Module):
-    """Convolution, normalisation and a linear layer: what a first script has."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
-        self.head = nn.Linear(8 * 16, 4)
-
-    def forward(self, x):
-        return self.head(F.max_pool2d(F.gelu(self.norm(self.conv(x))), 2).flatten(1))
-
-
-def curve(backend, steps=12):
-    """Losses of one training, the same script for every backend."""
-    if backend == "rocm":
-        simulate()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    model = Net()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    with ds.attach(model, optimizer, backend=backend, precision="fp32") as session:
-        losses = []
-        for _ in range(steps):
-            batch = session.to_device((torch.randn(8, 3, 8, 8), torch.randint(4, (8,))))
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(batch[0]), batch[1])
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        return losses, str(next(model.parameters()).device)
+def curve():
+    """Losses of the first script on the simulated device, and where the model was."""
+    simulate()
+    return loss_curve("rocm")
 
 
 def dtypes_of(arch):

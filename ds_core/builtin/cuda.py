@@ -15,7 +15,6 @@ from ds_core.components.backend import (
     TuneReport,
 )
 from ds_core.components.torch_version import torch_build
-from ds_core.errors import BackendError
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -101,25 +100,14 @@ class Cuda(Backend):
                 raise RuntimeError("CUDA sees no card")
             float(torch.ones(1, device=self.device()) + 1)
         except (RuntimeError, AssertionError, torch.cuda.DeferredCudaCallError) as error:
-            raise self._explained(error) from error
+            raise self.unusable(
+                error,
+                library="CUDA",
+                card="NVIDIA card",
+                mends=_MENDS,
+                ask="nvidia-smi",
+            ) from error
         self._active = True
-
-    def _explained(self, error: Exception) -> BackendError:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        known = next((mend for text, mend in _MENDS.items() if text in str(error).lower()), "")
-        probe = self.probe()
-        if probe.problems:
-            first = probe.problems[0]
-            return BackendError(f"{first.what} (CUDA: {reason}.)", mend=first.mend)
-        if not probe.present:
-            return BackendError(
-                f"No NVIDIA card was found. (CUDA: {reason}.)",
-                mend="Choose the backend 'cpu', or give this machine or container a card.",
-            )
-        return BackendError(
-            f"The CUDA backend cannot be used: {reason}.",
-            mend=known or "Run nvidia-smi: where it lists no card, the driver is at fault.",
-        )
 
     def info(self) -> BackendInfo:
         """Name, compute capability and dtypes of this process's card; activates it."""

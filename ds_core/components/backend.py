@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pydantic
 
 from ds_core.components.component import Component
+from ds_core.errors import BackendError
 from ds_core.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -153,6 +154,34 @@ class Backend(Component):
             BackendError: The device cannot be used; says why and what to do.
         """
         raise NotImplementedError
+
+    def unusable(
+        self, error: Exception, *, library: str, card: str, mends: Mapping[str, str], ask: str
+    ) -> BackendError:
+        """What `activate` raises: what the probe says, beside what the vendor's library said.
+
+        Args:
+            error: What the library raised.
+            library: Who that is, as in `CUDA`.
+            card: What was looked for, as in `NVIDIA card`.
+            mends: Of errors that are known, by a part of their words in lower case.
+            ask: The vendor's command that lists cards.
+        """
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        probe = self.probe()
+        if probe.problems:
+            first = probe.problems[0]
+            return BackendError(f"{first.what} ({library}: {reason}.)", mend=first.mend)
+        if not probe.present:
+            return BackendError(
+                f"No {card} was found. ({library}: {reason}.)",
+                mend="Choose the backend 'cpu', or give this machine or container a card.",
+            )
+        known = (mend for text, mend in mends.items() if text in str(error).lower())
+        return BackendError(
+            f"Backend {self.name!r} cannot be used: {reason}.",
+            mend=next(known, f"Run {ask}: where it lists no card, the driver is at fault."),
+        )
 
     def info(self) -> BackendInfo:
         """What the device can do; speeds are measured once for each device and cached on disk."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -34,6 +36,21 @@ def exists(root: str, path: str) -> bool:
         return Path(root, path).exists()
     except (OSError, ValueError):
         return False
+
+
+def closed(root: str, devices: Iterable[str]) -> list[str]:
+    """Which files of `dev` this user may not read and write.
+
+    Args:
+        root: The folder that stands for `/`.
+        devices: Relative to `dev`, as `kfd` and `dri/renderD128`.
+    """
+    return [name for name in devices if not os.access(Path(root, "dev", name), os.R_OK | os.W_OK)]
+
+
+def in_container(root: str) -> bool:
+    """Whether this is a container of Docker's or Podman's."""
+    return any(exists(root, name) for name in (".dockerenv", "run/.containerenv"))
 
 
 def fields(text: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
     from ds_core.components.backend import Backend
 
-_BUDGET = 2.0  # seconds
+BUDGET = 2.0
+"""Seconds of measuring."""
+
 _ROUNDS = 6
-_WORTHWHILE = 1.05  # nearer than this, two layouts cannot be told apart on a machine in use
+WORTHWHILE = 1.05
+"""Nearer than this, two layouts cannot be told apart on a machine in use."""
 
 
 def choose_layout(
@@ -52,9 +55,50 @@ def choose_layout(
         return ()
     is_last = [data.stride() for data in before] == strides["channels_last"]
     current, other = ("channels_last", "contiguous") if is_last else ("contiguous", "channels_last")
+    layouts = {name: layouts[name] for name in (current, other)}
+    seconds = time_layouts(backend, model, example_inputs, weights, layouts)
+    if seconds is None:
+        return (
+            f"Convolutions stay {current}: one forward takes over {BUDGET:g} s, "
+            "too long to compare layouts.",
+        )
+    ratio = seconds[current] / seconds[other]
+    if ratio < WORTHWHILE:
+        return (f"Convolutions stay {current}: {other} ran at {ratio:.2f}x its speed.",)
+    assign(weights, layouts[other])
+    return (
+        f"Convolutions are laid out {other}: a forward runs at {ratio:.2f}x the speed of {current} "
+        f"({seconds[current] * 1e3:.3g} ms to {seconds[other] * 1e3:.3g} ms).",
+    )
+
+
+def time_layouts(
+    backend: Backend,
+    model: Module,
+    example_inputs: tuple[Any, ...],
+    weights: Sequence[Parameter],
+    layouts: Mapping[str, Sequence[Tensor]],
+) -> dict[str, float] | None:
+    """The best seconds of a forward with each layout of some weights, which are put back.
+
+    Forwards run in turns, in eval mode and without gradients; other load can only add to a time.
+
+    Args:
+        backend: Whose device the model is on.
+        model: Holds the weights; its modes, buffers and random state are left as they were.
+        example_inputs: Positional arguments of one forward.
+        weights: Given each layout's tensors in turn.
+        layouts: By name; the present one first.
+
+    Returns:
+        None where one forward takes over two seconds.
+    """
+    import torch
+
+    before = [weight.data for weight in weights]
 
     def run(layout: str) -> float:
-        _assign(weights, layouts[layout])
+        assign(weights, layouts[layout])
         backend.synchronize()
         start = time.perf_counter()
         model(*example_inputs)
@@ -63,22 +107,15 @@ def choose_layout(
 
     try:
         with undisturbed(backend, model), torch.no_grad():
-            seconds = _best_times(run, current, other)
+            return _best_times(run, list(layouts))
     finally:
-        _assign(weights, before)
-    if seconds is None:
-        return (
-            f"Convolutions stay {current}: one forward takes over {_BUDGET:g} s, "
-            "too long to compare layouts.",
-        )
-    ratio = seconds[current] / seconds[other]
-    if ratio < _WORTHWHILE:
-        return (f"Convolutions stay {current}: {other} ran at {ratio:.2f}x its speed.",)
-    _assign(weights, layouts[other])
-    return (
-        f"Convolutions are laid out {other}: a forward runs at {ratio:.2f}x the speed of {current} "
-        f"({seconds[current] * 1e3:.3g} ms to {seconds[other] * 1e3:.3g} ms).",
-    )
+        assign(weights, before)
+
+
+def assign(weights: Sequence[Parameter], layout: Sequence[Tensor]) -> None:
+    """Store the same values in another layout; the parameters stay the same objects."""
+    for weight, data in zip(weights, layout, strict=True):
+        weight.data = data
 
 
 @contextmanager
@@ -116,21 +153,17 @@ def _convolution_weights(model: Module) -> list[Parameter]:
     return list(found.values())
 
 
-def _assign(weights: list[Parameter], layout: list[Tensor]) -> None:
-    for weight, data in zip(weights, layout, strict=True):
-        weight.data = data
-
-
-def _best_times(run: Callable[[str], float], current: str, other: str) -> dict[str, float] | None:
+def _best_times(run: Callable[[str], float], names: Sequence[str]) -> dict[str, float] | None:
     start = time.perf_counter()
-    first = {current: run(current)}  # the first runs also choose kernels
-    if first[current] > _BUDGET:
-        return None
-    first[other] = run(other)
+    first: dict[str, float] = {}
+    for name in names:  # the first runs also choose kernels
+        first[name] = run(name)
+        if first[name] > BUDGET:
+            return None
     best: dict[str, float] = {}
     for _ in range(_ROUNDS):
-        if time.perf_counter() - start > _BUDGET:
+        if time.perf_counter() - start > BUDGET:
             break
-        for name in (current, other):
+        for name in names:
             best[name] = min(run(name), best.get(name, float("inf")))
     return best or first

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from ds_core.components import host_files
+from ds_core.components.backend import Problem
 
 _DEVICES = "sys/bus/pci/devices"
 
@@ -41,6 +43,23 @@ def functions(root: str, vendor: str, classes: tuple[str, ...]) -> tuple[PciFunc
             device = " ".join(host_files.read(root, f"{place}/device", limit=16).split())
             found.append(PciFunction(bus, device, kind, _driver(root, place)))
     return tuple(found)
+
+
+def held_for_guest(cards: Iterable[PciFunction], kind: str, driver: str) -> Problem | None:
+    """What to say where a card was given to a virtual machine; None where none was.
+
+    Args:
+        cards: As `functions` found them.
+        kind: What they are called, as in `AMD card`.
+        driver: What they should be given back to, as in `the driver amdgpu`.
+    """
+    for card in cards:
+        if card.driver.startswith("vfio"):
+            return Problem(
+                what=f"The {kind} is held by {card.driver}, for a virtual machine.",
+                mend=f"Use it from that machine, or give it back to {driver}.",
+            )
+    return None
 
 
 def _driver(root: str, place: str) -> str:

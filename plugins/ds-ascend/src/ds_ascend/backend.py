@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ds_ascend import detect
 from ds_core.components.backend import Backend, BackendInfo, Probe, TuneReport
-from ds_core.errors import BackendError
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -79,25 +78,14 @@ class Ascend(Backend):
             float(torch.ones(1, device=self.device()) + 1)
         # Undefined symbols of another CANN are OSErrors, and what autoloading meets is any error.
         except (ImportError, OSError, RuntimeError, AttributeError) as error:
-            raise self._explained(error) from error
+            raise self.unusable(
+                error,
+                library="torch_npu",
+                card="Ascend card",
+                mends=_MENDS,
+                ask="npu-smi info",
+            ) from error
         self._vendor = vendor
-
-    def _explained(self, error: Exception) -> BackendError:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        probe = self.probe()
-        if probe.problems:
-            first = probe.problems[0]
-            return BackendError(f"{first.what} (torch_npu: {reason}.)", mend=first.mend)
-        if not probe.present:
-            return BackendError(
-                f"No Ascend card was found. (torch_npu: {reason}.)",
-                mend="Choose the backend 'cpu', or give this machine or container a card.",
-            )
-        known = next((mend for text, mend in _MENDS.items() if text in str(error).lower()), "")
-        return BackendError(
-            f"The Ascend backend cannot be used: {reason}.",
-            mend=known or "Run npu-smi info: where it lists no card, the driver is at fault.",
-        )
 
     def info(self) -> BackendInfo:
         """The chip, its dtypes and how float16 overflows on it; activates it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from ds_ascend.socs import FAMILIES
@@ -84,8 +83,7 @@ def problems(root: str, found: Hardware) -> Iterator[Problem]:
         )
     names = [f"davinci{number}" for number in found.files]
     names += [name for name in _CONTROL if name not in missing]
-    closed = [name for name in names if not os.access(Path(root, "dev", name), os.R_OK | os.W_OK)]
-    if closed:
+    if closed := host_files.closed(root, names):
         yield Problem(
             what=f"This user may not open {_listed(closed)}.",
             mend="Add the user to the group that owns them: "
@@ -94,14 +92,9 @@ def problems(root: str, found: Hardware) -> Iterator[Problem]:
 
 
 def _no_driver(root: str, found: Hardware) -> Problem:
-    holder = next((card.driver for card in found.cards if card.driver.startswith("vfio")), "")
-    if holder:
-        return Problem(
-            what=f"The Ascend card is held by {holder}, for a virtual machine.",
-            mend="Use it from that machine, or give it back to Huawei's driver.",
-        )
-    inside = any(host_files.exists(root, name) for name in (".dockerenv", "run/.containerenv"))
-    if inside:
+    if held := pci.held_for_guest(found.cards, "Ascend card", "Huawei's driver"):
+        return held
+    if host_files.in_container(root):
         return Problem(what="This container has no device files of the NPU.", mend=f"{_CONTAINER}.")
     return Problem(
         what="There is an Ascend card, but Huawei's driver is not installed.",

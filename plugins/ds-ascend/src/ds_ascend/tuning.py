@@ -6,14 +6,11 @@ on each use; one in the format FRACTAL_NZ is stored so. Values and shapes are th
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ds_core.components.layout import undisturbed
+from ds_core.components.layout import BUDGET, WORTHWHILE, assign, time_layouts
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.nn import Module, Parameter
 
     from ds_core.components.backend import Backend
@@ -21,8 +18,6 @@ if TYPE_CHECKING:
 TILE = 16
 FRACTAL_NZ = 29
 """CANN's number of the format, `ACL_FORMAT_FRACTAL_NZ`."""
-
-_ROUNDS, _WORTHWHILE = 6, 1.05
 
 
 def choose_format(
@@ -66,24 +61,19 @@ def choose_format(
             "torch.npu.config.allow_internal_format is True.",
         )
 
-    def run(data: list[Tensor]) -> float:
-        _assign(weights, data)
-        backend.synchronize()
-        start = time.perf_counter()
-        model(*example_inputs)
-        backend.synchronize()
-        return time.perf_counter() - start
-
-    try:
-        with undisturbed(backend, model), torch.no_grad():
-            slow, fast = _best(run, plain, tiled)
-    finally:
-        _assign(weights, plain)
+    layouts = {"plain": plain, "tiled": tiled}
+    seconds = time_layouts(backend, model, example_inputs, weights, layouts)
+    if seconds is None:
+        return (
+            f"Linear layers keep plain weights: one forward takes over {BUDGET:g} s, too long to "
+            "compare formats.",
+        )
+    slow, fast = seconds["plain"], seconds["tiled"]
     ratio = slow / fast
     count = f"{len(weights)} linear layer{'s' if len(weights) > 1 else ''}"
-    if ratio < _WORTHWHILE:
+    if ratio < WORTHWHILE:
         return (f"Weights of {count} stay plain: tiles ran at {ratio:.2f}x their speed.",)
-    _assign(weights, tiled)
+    assign(weights, tiled)
     return (
         f"Weights of {count} are stored in tiles (FRACTAL_NZ): a forward runs at {ratio:.2f}x the "
         f"speed ({slow * 1e3:.3g} ms to {fast * 1e3:.3g} ms).",
@@ -105,17 +95,3 @@ def _weights(layers: list[Any]) -> list[Parameter]:
         ):
             found[id(weight)] = weight
     return list(found.values())
-
-
-def _assign(weights: list[Parameter], data: list[Tensor]) -> None:
-    for weight, value in zip(weights, data, strict=True):
-        weight.data = value
-
-
-def _best(
-    run: Callable[[list[Tensor]], float], plain: list[Tensor], tiled: list[Tensor]
-) -> tuple[float, float]:
-    """Best seconds of each; other load can only add to them. The first runs compile kernels."""
-    run(plain), run(tiled)
-    times = [(run(plain), run(tiled)) for _ in range(_ROUNDS)]
-    return min(first for first, _ in times), min(second for _, second in times)

@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ds_core.components.backend import Backend, BackendInfo, MemoryFigures, Probe, TuneReport
-from ds_core.errors import BackendError
 from ds_core.hookspecs import hookimpl
 from ds_gaudi import detect
 
@@ -84,25 +83,14 @@ class Gaudi(Backend):
             float(torch.ones(1, device=self.device()) + 1)
         # The bridge asserts that versions fit; a missing library of its own is an OSError.
         except (ImportError, OSError, RuntimeError, AttributeError, AssertionError) as error:
-            raise self._explained(error) from error
+            raise self.unusable(
+                error,
+                library="the bridge",
+                card="Gaudi card",
+                mends=_MENDS,
+                ask="hl-smi",
+            ) from error
         self._active = True
-
-    def _explained(self, error: Exception) -> BackendError:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        probe = self.probe()
-        if probe.problems:
-            first = probe.problems[0]
-            return BackendError(f"{first.what} (The bridge: {reason}.)", mend=first.mend)
-        if not probe.present:
-            return BackendError(
-                f"No Gaudi card was found. (The bridge: {reason}.)",
-                mend="Choose the backend 'cpu', or give this machine or container a card.",
-            )
-        known = next((mend for text, mend in _MENDS.items() if text in str(error).lower()), "")
-        return BackendError(
-            f"The Gaudi backend cannot be used: {reason}.",
-            mend=known or "Run hl-smi: where it lists no card, the driver is at fault.",
-        )
 
     def info(self) -> BackendInfo:
         """The card and its dtypes; activates it."""

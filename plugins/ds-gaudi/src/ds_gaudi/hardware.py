@@ -71,10 +71,7 @@ def problems(root: str, found: Hardware) -> Iterator[Problem]:
     if not found.files:
         yield _without_files(root, found)
         return
-    closed = [
-        name for name in found.files if not os.access(Path(root, "dev", name), os.R_OK | os.W_OK)
-    ]
-    if closed:
+    if closed := host_files.closed(root, found.files):
         yield Problem(
             what=f"This user may not open {', '.join(f'/dev/{name}' for name in closed)}.",
             mend="Add the user to the group that owns them (ls -l /dev/accel), or ask the "
@@ -91,15 +88,10 @@ def problems(root: str, found: Hardware) -> Iterator[Problem]:
 
 
 def _without_files(root: str, found: Hardware) -> Problem:
-    holder = next((card.driver for card in found.cards if card.driver.startswith("vfio")), "")
-    if holder:
-        return Problem(
-            what=f"The Gaudi card is held by {holder}, for a virtual machine.",
-            mend="Use it from that machine, or give it back to the driver habanalabs.",
-        )
+    if held := pci.held_for_guest(found.cards, "Gaudi card", "the driver habanalabs"):
+        return held
     loaded = found.driver or any(card.driver.startswith("habana") for card in found.cards)
-    inside = any(host_files.exists(root, name) for name in (".dockerenv", "run/.containerenv"))
-    if loaded or inside:
+    if loaded or host_files.in_container(root):
         return Problem(
             what="There is a Gaudi card, but its device files in /dev/accel are missing.",
             mend=f"{_CONTAINER[0].upper()}{_CONTAINER[1:]}; on the host, hl-smi should list it.",

@@ -8,7 +8,6 @@ import pydantic
 
 from ds_core.components.backend import Backend, BackendInfo, Probe, TuneReport
 from ds_core.components.component import Options
-from ds_core.errors import BackendError
 from ds_rocm import detect
 
 if TYPE_CHECKING:
@@ -91,25 +90,14 @@ class Rocm(Backend):
                 raise RuntimeError("HIP sees no card")
             float(torch.ones(1, device=self.device()) + 1)
         except (ImportError, OSError, RuntimeError, AssertionError) as error:
-            raise self._explained(error) from error
+            raise self.unusable(
+                error,
+                library="HIP",
+                card="AMD card",
+                mends=_MENDS,
+                ask="rocminfo",
+            ) from error
         self._active = True
-
-    def _explained(self, error: Exception) -> BackendError:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        probe = self.probe()
-        if probe.problems:
-            first = probe.problems[0]
-            return BackendError(f"{first.what} (HIP: {reason}.)", mend=first.mend)
-        if not probe.present:
-            return BackendError(
-                f"No AMD card was found. (HIP: {reason}.)",
-                mend="Choose the backend 'cpu', or give this machine or container a card.",
-            )
-        known = next((mend for text, mend in _MENDS.items() if text in str(error).lower()), "")
-        return BackendError(
-            f"The ROCm backend cannot be used: {reason}.",
-            mend=known or "Run rocminfo: where it lists no card, the driver is at fault.",
-        )
 
     def info(self) -> BackendInfo:
         """Name, architecture and dtypes of this process's card; activates it."""

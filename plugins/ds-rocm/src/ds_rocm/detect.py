@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from ds_core.components import host_files, pci
 from ds_core.components.backend import Device, Probe, Problem
@@ -90,20 +89,16 @@ def _unseen(root: str) -> tuple[pci.PciFunction, ...]:
 
 
 def _not_driven(root: str, cards: tuple[pci.PciFunction, ...]) -> Problem:
-    holder = next((card.driver for card in cards if card.driver and card.driver != "amdgpu"), "")
-    if holder.startswith("vfio"):
-        return Problem(
-            what=f"The AMD card is held by {holder}, for a virtual machine.",
-            mend="Use it from that machine, or give it back to the driver amdgpu.",
-        )
+    if held := pci.held_for_guest(cards, "AMD card", "the driver amdgpu"):
+        return held
     if any(card.driver == "amdgpu" for card in cards):
         return Problem(
             what="The driver amdgpu is loaded, but lists no card to compute on.",
             mend=f"{_CONTAINER}; on the host, rocminfo should list the card: see dmesg.",
         )
-    held = f"; {holder} holds it" if holder else ""
+    holder = next((f"; {card.driver} holds it" for card in cards if card.driver), "")
     return Problem(
-        what=f"There is an AMD card, but its driver amdgpu is not loaded{held}.",
+        what=f"There is an AMD card, but its driver amdgpu is not loaded{holder}.",
         mend="Install it (amdgpu-install --usecase=dkms, or a kernel with amdgpu) and reboot; "
         "rocminfo should then list the card.",
     )
@@ -122,8 +117,7 @@ def _device_files(root: str, cards: tuple[Card, ...]) -> Iterator[Problem]:
             what=f"{listed} {'is' if len(missing) == 1 else 'are'} missing.",
             mend=f"{_CONTAINER}; on the host, load the driver: modprobe amdgpu.",
         )
-    closed = [name for name in there if not os.access(Path(root, "dev", name), os.R_OK | os.W_OK)]
-    if closed:
+    if closed := host_files.closed(root, there):
         yield Problem(
             what=f"This user may not open {', '.join(f'/dev/{name}' for name in closed)}.",
             mend="sudo usermod -aG render,video $USER, then log in again; in a container, "

@@ -20,6 +20,8 @@ from torch.nn import functional as F
 
 import ds_core as ds
 from ds_core.components import Backend, BackendInfo, MemoryFigures, Probe, TuneReport
+from ds_core.components.porting import CONSTRUCTS, CUDA_PACKAGES, Porting
+from ds_core.components.porting import DTYPES as DTYPES_ASKED
 from ds_core.errors import BackendError
 from ds_core.testing import jobs
 from ds_core.testing.conformance.checks import check
@@ -41,6 +43,15 @@ seconds = time.perf_counter() - start
 print(json.dumps({
     "torch": "torch" in sys.modules, "seconds": seconds, "probe": probe.model_dump(mode="json"),
 }))
+"""
+
+PORTING = """
+import json, sys
+before = set(sys.modules)
+module = __import__(sys.argv[1], fromlist=["_"])
+getattr(module, sys.argv[2]).porting()
+vendors = {"torch", "torch_npu", "habana_frameworks", "triton"}
+print(json.dumps(sorted(vendors & (set(sys.modules) - before))))
 """
 
 GARBAGE = (b"", b"\x00\xff\xfe", b"-1", b"n/a\n" * 1000, b": : :\n=\n", "\u20ac".encode())
@@ -243,6 +254,62 @@ class BackendConformance(SessionChecks, MetadataChecks):
         before = dict(os.environ)
         self.probe_of("/")
         assert dict(os.environ) == before
+
+    # What code written for CUDA meets
+
+    @check(
+        "porting.no-torch",
+        "`ds check-compatibility` reads it on machines without torch and without the device",
+        "Return data from porting(); import neither torch nor the vendor's packages.",
+    )
+    def test_porting_without_torch(self) -> None:
+        module, _, attribute = self.record.value.partition(":")
+        assert json.loads(python(PORTING, module, attribute)) == [], "porting() imports"
+
+    @check(
+        "porting.vocabulary",
+        "a key that the scan never asks for says nothing to anybody",
+        "Use the names in ds_core.components.porting: CUDA_PACKAGES, CONSTRUCTS, DTYPES.",
+    )
+    def test_porting_uses_known_names(self) -> None:
+        porting = self.porting()
+        assert set(porting.packages) <= set(CUDA_PACKAGES)
+        assert set(porting.constructs) <= set(CONSTRUCTS)
+        assert {rule.dtype for rule in porting.dtypes} <= set(DTYPES_ASKED)
+
+    @check(
+        "porting.reasons",
+        "who is told that something does not work asks why",
+        "Give a reason with each dtype that does not work, a why with what is unmapped.",
+    )
+    def test_porting_gives_reasons(self) -> None:
+        porting = self.porting()
+        assert all(rule.reason for rule in porting.dtypes if not rule.works)
+        assert all(found.why for found in porting.constructs.values())
+        assert all(found.how for found in porting.packages.values())
+        assert (porting.native is None) == bool(porting.native_absent)
+
+    @check(
+        "porting.names",
+        "native code holds any names",
+        "Answer `unmapped` for what is not known, and raise nothing.",
+    )
+    @pytest.mark.parametrize("name", ["cudaMalloc", "cuda_fp16.h", "cudaNoSuchCall", "", "\u20ac"])
+    def test_porting_answers_any_name(self, name: str) -> None:
+        native = self.porting().native
+        if native is None:
+            pytest.skip("native code for CUDA does not port")
+        found = native(name)
+        assert found.to or found.status == "unmapped"
+
+    def porting(self) -> Porting:
+        """What the backend says of code written for CUDA; skips where that is nothing."""
+        backend = self.component
+        assert issubclass(backend, Backend)
+        porting = backend.porting()
+        if porting is None:
+            pytest.skip("nothing is known of code written for CUDA")
+        return porting
 
     # Activating
 

@@ -1,11 +1,13 @@
 """Everything that one runs on a clone. `nox -l` lists it; nox is all that must be installed."""
 
+import platform
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.needs_version = ">=2024.3.2"
 nox.options.sessions = ["tests"]
@@ -15,6 +17,7 @@ ROOT = Path(__file__).parent
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 # The release that is tested. Pinned, as another one may bring gigabytes of GPU libraries.
 TORCH = "torch==2.13.0"
+TORCH_NPU = "torch_npu==2.13.0"
 
 
 def install(session, *requirements, editable=True):
@@ -116,6 +119,30 @@ def cluster(session):
     ring = "plugins/ds-nccl-ring"
     session.run("pytest", "-m", "cluster", f"{ring}/tests", env={"OMP_NUM_THREADS": "1"})
     session.run("python", f"{ring}/benchmarks/all_reduce.py", "--short", *session.posargs)
+
+
+@nox.session
+def ascend_stub(session):
+    """Tests of ds-ascend with the vendor's torch_npu, on a stub in place of CANN; needs gcc."""
+    if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
+        session.skip("torch_npu is built for Linux on x86_64 and aarch64.")
+    absent = [tool for tool in ("gcc", "nm", "readelf") if shutil.which(tool) is None]
+    if absent:
+        session.skip(f"The stub is built with {', '.join(absent)}.")
+    ascend = ROOT / "plugins/ds-ascend"
+    # In an environment of its own: without the stub, `import torch` fails beside torch_npu.
+    session.install(TORCH, "numpy", "pyyaml", "pytest-xdist")
+    session.install("-e", ".[testing]", "-e", f"{ascend}[test]")
+    try:
+        session.install("--no-deps", TORCH_NPU)
+    except CommandFailed:
+        session.skip(f"{TORCH_NPU} cannot be had for this Python.")
+    side_by_side = ("--numprocesses", "auto", "--maxprocesses", "4")
+    session.run(
+        *("python", "-m", "cann_stub", "pytest", *side_by_side, str(ascend / "tests_on_stub")),
+        *session.posargs,
+        env={"PYTHONPATH": str(ascend / "tests"), "OMP_NUM_THREADS": "1"},
+    )
 
 
 @nox.session

@@ -18,6 +18,8 @@ _MENDS = {
     "libascend": "Run `source set_env.sh` of CANN, which sets where its libraries are.",
     "backend extension": "torch-npu cannot be loaded: run `source set_env.sh` of CANN, or set "
     "TORCH_DEVICE_BACKEND_AUTOLOAD=0 to see the rest of torch at work.",
+    "unsupported soc version": "This torch-npu does not know the chip: install a newer release, "
+    "with the PyTorch and CANN that it needs.",
     "two accelerators": "Install a CPU build of PyTorch beside torch-npu.",
     "forked subprocess": "Start worker processes with the 'spawn' method.",
     "out of memory": "Free memory on the NPU: npu-smi info lists who holds it.",

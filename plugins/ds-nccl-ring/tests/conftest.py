@@ -6,8 +6,13 @@ import os
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import pytest
+from hypothesis import settings
 
 from ds_core.testing.isolation import own_cache, own_settings, seeded  # noqa: F401
+
+# No test fails because the machine is busy.
+settings.register_profile("ring", deadline=None)
+settings.load_profile("ring")
 
 
 @pytest.fixture(autouse=True)

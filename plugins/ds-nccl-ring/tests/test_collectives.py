@@ -143,6 +143,57 @@ def test_what_is_not_a_plain_tensor_in_a_row():
     run(contiguous(2, 2), job)
 
 
+@pytest.mark.parametrize("algorithm", ["flat", "hierarchical", "hierarchical-int8"])
+def test_tensors_made_in_inference_mode(algorithm):
+    def job(group):
+        with torch.inference_mode():
+            tensors = [torch.ones(40_000), torch.ones(200, 200).t(), torch.ones(40_000)]
+            whole, mine = torch.empty(80_000), torch.ones(40_000)
+        for tensor in tensors:
+            group.all_reduce(tensor, "avg", algorithm=algorithm).wait()
+            torch.testing.assert_close(tensor, torch.ones(tensor.shape))
+        group.all_gather(whole, mine).wait()
+        group.reduce_scatter(mine, whole).wait()
+        assert torch.all(mine == 2)
+        # What callers make of a result is no such tensor, and has gradients if they want them.
+        made = group.all_reduce(torch.ones(40_000), algorithm=algorithm).then(
+            lambda done: done.value().clone()
+        )
+        made.wait().requires_grad_().square().sum().backward()
+
+    run(contiguous(2, 1), job)
+
+
+@pytest.mark.parametrize("algorithm", EXACT)
+def test_an_average_of_half_precision_does_not_overflow(algorithm):
+    def job(group):
+        for tensor in (torch.full((40_000,), 4e4), torch.full((200, 200), 4e4).t()):
+            half = tensor.half()
+            group.all_reduce(half, "avg", algorithm=algorithm).wait()
+            assert torch.equal(half, tensor.half())
+        share = torch.empty(10_000, dtype=torch.float16)
+        whole = torch.full((40_000,), 4e4).half()
+        group.reduce_scatter(share, whole, "avg").wait()
+        assert torch.equal(share, whole[:10_000])
+        assert torch.equal(whole, torch.full((40_000,), 4e4).half())
+
+    # Of uneven hosts, all that is scattered goes through gloo.
+    run(contiguous(2, 2) if algorithm == "hierarchical" else placement([0, 1, 2], [3]), job)
+
+
+@pytest.mark.parametrize("algorithm", ["hierarchical-bfloat16", "hierarchical-int8"])
+def test_the_default_dtype_does_not_matter(algorithm):
+    def job(group):
+        torch.set_default_dtype(torch.float64)
+        for dtype in (torch.float32, torch.float16):
+            tensor = drawn(40_000, dtype, group.rank)
+            group.all_reduce(tensor, algorithm=algorithm, key="a tensor").wait()
+            wanted = expected(40_000, dtype, group.size)
+            assert (tensor.double() - wanted).norm() < 0.02 * wanted.norm()
+
+    run(contiguous(2, 1), job)
+
+
 def test_many_at_a_time_complete_in_order_though_chunks_are_many():
     def job(group):
         order = []
@@ -237,6 +288,16 @@ def test_what_cannot_be_is_refused_at_once_and_the_group_goes_on():
             group.all_gather(torch.ones(5), torch.ones(3))
         with pytest.raises(RefusedError, match="cannot be scattered"):
             group.reduce_scatter(torch.ones(5), torch.ones(3))
+        for algorithm in EXACT:
+            with pytest.raises(RefusedError, match="elements share memory"):
+                group.all_reduce(torch.ones(1).expand(5), algorithm=algorithm)
+        with pytest.raises(RefusedError, match="only those on CPUs"):
+            group.all_reduce(torch.ones(5, device="meta"))
+        gaps = torch.ones(4, 2)[:, 0]
+        with pytest.raises(RefusedError, match="not contiguous"):
+            group.all_gather(gaps, torch.ones(2))
+        with pytest.raises(RefusedError, match="not contiguous"):
+            group.reduce_scatter(gaps, torch.ones(8))
         group.all_reduce(tensor, algorithm="hierarchical").wait()
         assert tensor.tolist() == [2] * 4
 

@@ -113,6 +113,30 @@ def test_two_losses_one_after_the_other():
         assert details["ranks"] == 2
 
 
+def dying_in_recovery(model):
+    """Rank 2 ends after it has met the others, while they make their groups."""
+    from ds_nccl_ring.roster import Roster
+
+    meet = Roster.meet
+
+    def met(roster):
+        found = meet(roster)
+        if roster.seat == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    Roster.meet = met
+
+
+def test_a_loss_in_the_course_of_a_recovery():
+    at, options = killer("before backward", 2, (3,)), {**ELASTIC, "timeout": 8}
+    running = Job((1, 1, 1, 1), train, options, STEPS, at, None, dying_in_recovery)
+    found = running.results(without=(2, 3))
+    check(found, (1, 1, 1, 1), (2, 3))
+    expected = reference(4, STEPS, (2, 3), since=2)
+    torch.testing.assert_close(found[0][0], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_clipping_sees_the_average_of_those_who_are_left():
     at = killer("before backward", 2, (1,))
     running = Job((1, 1), train, ELASTIC, STEPS, at, 1e-3)

@@ -2,13 +2,18 @@
 
 import os
 import signal
+import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+from ds_nccl_ring import group as group_module
+from ds_nccl_ring.collectives import AllReduce
 from ds_nccl_ring.errors import ClosedError, PeerLostError, StalledError
+from ds_nccl_ring.group import Group
 from several import KIB, Ranks, contiguous, run
 
 from ds_core.errors import DsError, RefusedError
@@ -33,6 +38,14 @@ def told(group, future):
     with pytest.raises(PeerLostError):
         group.run_flat(lambda flat: flat.barrier()).wait()
     return time.time(), str(caught.value), caught.value.ranks
+
+
+def once(happened):
+    """Whether it happens soon."""
+    deadline = time.monotonic() + GENEROUS
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return bool(happened())
 
 
 def forever(group, algorithm):
@@ -68,9 +81,7 @@ def test_who_waits_in_a_flat_operation_for_a_rank_that_lives_is_freed_too():
         if group.rank == 0:
             future = group.run_flat(lambda flat: flat.recv([torch.ones(5)], 1, 0))
             return told(group, future)[0]
-        heard = threading.Event()
-        group.on_loss(lambda lost: heard.set())
-        assert heard.wait(GENEROUS)
+        assert once(lambda: group.lost)
         time.sleep(5)  # and only then closes its connections
         return time.time()
 
@@ -79,42 +90,74 @@ def test_who_waits_in_a_flat_operation_for_a_rank_that_lives_is_freed_too():
 
 
 def test_a_rank_killed_in_the_middle_of_a_collective_leaves_nothing_behind():
-    before = set(Path("/dev/shm").iterdir())
-
     def job(group):
         if group.rank == 1:
             signal.setitimer(signal.ITIMER_REAL, 0.4)  # SIGALRM ends a process that takes no care
             forever(group, "hierarchical")
-        tensor = torch.ones(400_000)
         try:
             forever(group, "hierarchical")
         except PeerLostError as error:
-            del tensor
-            return error.ranks
+            lost = error.ranks
+        before = held()
+        group.close()
+        return lost, before, held()
 
-    ranks = Ranks(contiguous(2, 2), job)
-    assert set(ranks.results(without=[1]).values()) == {(1,)}
-    assert set(Path("/dev/shm").iterdir()) <= before
+    memory, bells = "/memfd:ds-ring (deleted)", "anon_inode:[eventfd]"
+    for found in Ranks(contiguous(2, 2), job).results(without=[1]).values():
+        # What has no name goes with the last process that maps it.
+        assert found == ((1,), {memory, bells}, {memory})
 
 
-def test_a_whole_host_is_lost_and_the_callback_comes_once():
+def held():
+    """What this process has open of what the ranks of a host share."""
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the one that lists them
+            found.add(str(entry.readlink()))
+    return {one for one in found if "ds-ring" in one or "eventfd" in one}
+
+
+def test_all_ranks_of_a_lost_host_are_named():
     def job(group):
-        calls = []
-        group.on_loss(calls.append)
         if group.rank in (2, 3):
             killed(group)
-        try:
+        with pytest.raises(PeerLostError):
             forever(group, "hierarchical")
-        except PeerLostError:
-            deadline = time.monotonic() + GENEROUS
-            while (set(group.lost) != {2, 3} or not calls) and time.monotonic() < deadline:
-                time.sleep(0.01)
-        late = []
-        group.on_loss(late.append)
-        return sorted(group.lost), len(calls), len(late)
+        assert once(lambda: set(group.lost) == {2, 3})
 
-    results = Ranks(contiguous(3, 2), job).results(without=[2, 3])
-    assert set(map(str, results.values())) == {"([2, 3], 1, 1)"}
+    Ranks(contiguous(3, 2), job).results(without=[2, 3])
+
+
+def test_sockets_that_others_open_meanwhile_stay_open(tmp_path):
+    def job(group, path):
+        pairs, done = [], threading.Event()
+
+        def meanwhile():
+            with socket.create_server(("127.0.0.1", 0)) as door:
+                while not done.is_set() and len(pairs) < 200:
+                    one = socket.create_connection(door.getsockname())
+                    pairs.append((one, door.accept()[0]))
+                    time.sleep(0.005)
+
+        other = threading.Thread(target=meanwhile)
+        other.start()
+        store = torch.distributed.FileStore(path, 2)
+        second = Group(store, group.rank, 2, group.placement, group.plan, timeout=60)
+        done.set()
+        other.join()
+        if group.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        with pytest.raises(PeerLostError):
+            second.all_reduce(torch.ones(5), algorithm="flat").wait()
+        assert len(pairs) > 1
+        for one, two in pairs:
+            one.sendall(b"!")
+            assert two.recv(1) == b"!"
+            one.close()
+            two.close()
+        second.close()
+
+    Ranks(contiguous(2, 1), job, str(tmp_path / "store")).results(without=[1])
 
 
 def test_a_forked_child_does_not_keep_a_dead_rank_alive():
@@ -180,9 +223,24 @@ def test_a_rank_that_fails_tells_the_others_why():
         assert "rank 0 on host a is gone: it failed. The disk is on fire" in text
 
 
+def test_an_error_in_the_thread_that_reduces_reaches_who_waits():
+    class Unwilling(AllReduce):
+        def finish(self):
+            raise MemoryError("no room")
+
+    def job(group):
+        if group.rank == 0:
+            group_module.AllReduce = Unwilling
+        tensors = [torch.ones(100_000) for _ in range(2)]
+        futures = [group.all_reduce(one, algorithm="hierarchical") for one in tensors]
+        with pytest.raises(DsError, match="no room"):
+            torch.futures.wait_all(futures)
+
+    Ranks(contiguous(2, 1), job).results(timeout=20)
+
+
 def test_a_rank_that_never_comes_is_named():
     import torch.distributed as dist
-    from ds_nccl_ring.group import Group
     from ds_nccl_ring.plan import TopologyPlan
 
     where = contiguous(2, 1)

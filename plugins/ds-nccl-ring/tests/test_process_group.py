@@ -116,8 +116,9 @@ def test_every_collective(hosts):
 def pending():
     dist.init_process_group("ds_ring")
     rank, n = dist.get_rank(), dist.get_world_size()
-    xs = [torch.full((1 << 16,), float(i)) for i in range(8)]
+    xs = [torch.full((1 << 20,), float(i)) for i in range(8)]
     works = [dist.all_reduce(x, async_op=True) for x in xs]
+    dist.all_reduce(torch.ones(5))  # which overtakes them
     dist.barrier()
     done = all(work.is_completed() for work in works)
     values = [work.get_future().wait()[0] for work in works]
@@ -136,6 +137,24 @@ def pending():
 
 def test_work_may_wait_and_barriers_come_after_it():
     assert job((2, 1), pending) == [(True, "ds_ring")] * 3
+
+
+def in_inference_mode():
+    dist.init_process_group("ds_ring")
+    rank, n = dist.get_rank(), dist.get_world_size()
+    with torch.inference_mode():
+        mine = torch.full((1 << 16,), float(rank))
+        gathered = [torch.empty(1 << 16) for _ in range(n)]
+        received = [torch.empty(5) for _ in range(n)]
+        sent = [torch.full((5,), float(i)) for i in range(n)]
+    dist.all_gather(gathered, mine)
+    dist.all_to_all(received, sent)
+    dist.all_reduce(mine, dist.ReduceOp.AVG)
+    return [one[0].item() for one in (*gathered, *received, mine)]
+
+
+def test_tensors_made_in_inference_mode():
+    assert job((1, 1), in_inference_mode) == [[0, 1, rank, rank, 0.5] for rank in range(2)]
 
 
 # Wrappers, with nothing changed but the backend's name

@@ -58,6 +58,22 @@ def test_two_levels_sum_like_one(hosts, wire, limit):
         assert algorithms[-1][1] != "flat"
 
 
+def halves():
+    made = legs()
+    found = []
+    for algorithm in ("flat", "hierarchical"):
+        with torch.inference_mode():
+            x = torch.full((9,), 4e4).half()
+        made.all_reduce(x, "avg", algorithm=algorithm).wait()
+        found += x.tolist()
+    made.close()
+    return set(found)
+
+
+def test_an_average_of_half_precision_does_not_overflow():
+    assert job((2, 2), halves) == [{4e4}] * 4
+
+
 @pytest.mark.parametrize("hosts", [(1, 2), (3,), (1, 1)], ids=str)
 def test_where_levels_are_uneven_or_there_is_one_it_stays_flat(hosts):
     for _, algorithms in job(hosts, sums, "float32"):

@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+import torch
 from ds_nccl_ring.placement import Host, Placement
 from ds_nccl_ring.plan import TopologyPlan
 from ds_nccl_ring.selector import MARGIN, SIZES, Calibration, calibrate, candidates, chosen
@@ -53,10 +54,20 @@ def test_a_lossy_format_is_timed_only_where_it_was_asked_for(wire, names):
 
 
 def test_the_faster_one_is_found():
-    pause = {"flat": 2e-3, "hierarchical": 0.0}
+    pause = {"flat": 2e-2, "hierarchical": 0.0}
     found = calibrate(lambda tensor, name: time.sleep(pause[name]), list, ["flat", "hierarchical"])
     assert found.algorithms == ((0, "flat"), (SIZES[0], "hierarchical"))
     assert sorted(found.seconds) == list(SIZES)
+
+
+def test_the_default_dtype_does_not_matter():
+    timed = []
+    torch.set_default_dtype(torch.float64)
+    try:
+        calibrate(lambda tensor, name: timed.append(tensor.nbytes), list, ["flat"])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert sorted(set(timed)) == list(SIZES)
 
 
 def test_no_larger_size_is_begun_once_the_budget_is_spent():

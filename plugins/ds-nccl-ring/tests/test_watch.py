@@ -3,6 +3,7 @@
 import itertools
 import socket
 import threading
+import time
 
 import pytest
 from ds_nccl_ring.watch import CLOSED, Watch
@@ -31,7 +32,6 @@ class Watches:
         self.ends = ends
         self.closed_links = {rank: [] for rank in ends}
         self.news = {rank: threading.Event() for rank in ends}
-        self.settled = {rank: threading.Event() for rank in ends}
         self.watches = {
             rank: Watch(
                 where,
@@ -39,7 +39,6 @@ class Watches:
                 ends[rank],
                 lambda rank=rank: self.closed_links[rank],
                 self.news[rank].set,
-                self.settled[rank].set,
             )
             for rank in ends
         }
@@ -59,7 +58,7 @@ class Watches:
     def hear(self):
         """What each of the living knows, once it knows something."""
         for rank in self.watches:
-            assert self.settled[rank].wait(SECONDS), f"rank {rank} heard nothing"
+            assert self.news[rank].wait(SECONDS), f"rank {rank} heard nothing"
         return [watch.lost for watch in self.watches.values()]
 
     def close(self):
@@ -126,6 +125,9 @@ def test_ends_of_links_are_looked_at_once_something_is_wrong(watches):
     all_ranks.die(2)
     del all_ranks.watches[3]
     all_ranks.hear()
+    deadline = time.monotonic() + SECONDS
+    while 3 not in all_ranks.watches[1].lost and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert all_ranks.watches[1].lost == {2: CLOSED, 3: CLOSED}
 
 

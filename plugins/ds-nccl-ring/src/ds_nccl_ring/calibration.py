@@ -1,4 +1,4 @@
-"""Times a group's algorithms, for commands that have a group and no process group."""
+"""Times the algorithms of a group."""
 
 from __future__ import annotations
 

@@ -90,9 +90,13 @@ class Collective(ABC):
 
     def complete(self) -> None:
         """Complete the future, unless it has failed."""
+        import torch
+
+        self.finish()
         if self._settle():
-            self.finish()
-            self.future.set_result(self._result)
+            # What callbacks make shall be ordinary tensors.
+            with torch.inference_mode(False), torch.no_grad():
+                self.future.set_result(self._result)
 
     def fail(self, error: Exception) -> None:
         """Fail the future, unless it is complete."""

@@ -37,11 +37,6 @@ class Failure:
             wake()
         return True
 
-    def check(self) -> None:
-        """Raise the reason, where there is one."""
-        if self.error is not None:
-            raise self.error.with_traceback(None)
-
     def wait(self, seconds: float) -> bool:
         """Whether it happened within so many seconds."""
         return self._happened.wait(seconds)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ds_nccl_ring.errors import ClosedError
+from ds_nccl_ring.roll_call import roll_call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,10 +57,17 @@ class Flat:
         kind: Any = dist.ProcessGroupGloo  # not all of it is in torch's stubs
         options = kind._Options()
         options._timeout = timedelta(seconds=timeout)
+        before = set(_sockets())
         options._devices = [kind.create_device(hostname=address)]
-        before = _sockets()
+        doors = [ends[0] for ends in _opened(before).values() if len(ends) == 1]
+        said = roll_call(store, "doors", rank, size, doors, timeout=timeout)
+        places = {tuple(place) for places in said for place in places}
         self.group: ProcessGroupGloo = kind(store, rank, size, options)
-        self._sockets = {inode for inode in _sockets() if inode not in before}
+        # Other threads may have opened some, too: gloo's have one end where a rank listens. What
+        # listens itself stays: gloo aborts the process where that is shut down.
+        self._sockets = {
+            inode for inode, ends in _opened(before).items() if len(ends) > 1 and places & {*ends}
+        }
         self._failure = failure
         self._pending: set[Any] = set()
         failure.on_failure(self._cut)
@@ -105,6 +113,7 @@ class Flat:
 
     def all_reduce(self, tensor: Tensor, reduction: Reduction) -> Future[Tensor]:
         """Reduce in place; sparse tensors and those with gaps too."""
+        import torch
         from torch._C._distributed_c10d import AllreduceOptions
 
         dense = tensor.is_sparse or tensor.is_contiguous()
@@ -112,14 +121,19 @@ class Flat:
         options = AllreduceOptions()
         options.reduceOp = _reduce_op(reduction)
 
-        def finish(_: Any) -> Tensor:
+        def start(flat: Any) -> Any:
             if reduction.divisor != 1:
-                values.detach().div_(reduction.divisor)
+                with torch.inference_mode():
+                    values.detach().div_(reduction.divisor)
+            return flat.allreduce([values], options)
+
+        def finish(_: Any) -> Tensor:
             if values is not tensor:
-                tensor.detach().copy_(values)
+                with torch.inference_mode():
+                    tensor.detach().copy_(values)
             return tensor
 
-        return self.run(lambda flat: flat.allreduce([values], options), finish)
+        return self.run(start, finish)
 
     def all_gather(self, output: Tensor, input: Tensor) -> Future[Tensor]:
         """Concatenate along the first dimension."""
@@ -130,16 +144,13 @@ class Flat:
         """Reduce, and keep this rank's share along the first dimension."""
         from torch._C._distributed_c10d import ReduceScatterOptions
 
-        values = input.contiguous()
+        values = input.detach() if reduction.divisor == 1 else input.detach() / reduction.divisor
+        values = values.contiguous()
         options = ReduceScatterOptions()
         options.reduceOp = _reduce_op(reduction)
-
-        def finish(_: Any) -> Tensor:
-            if reduction.divisor != 1:
-                output.detach().div_(reduction.divisor)
-            return output
-
-        return self.run(lambda flat: flat._reduce_scatter_base(output, values, options), finish)
+        return self.run(
+            lambda flat: flat._reduce_scatter_base(output, values, options), lambda _: output
+        )
 
     def _cut(self) -> None:
         """End all of gloo's connections, unless all is done and only the group is closed."""
@@ -158,6 +169,22 @@ def _reduce_op(reduction: Reduction) -> Any:
 
     names = {"sum": "SUM", "avg": "SUM", "product": "PRODUCT", "min": "MIN", "max": "MAX"}
     return getattr(ReduceOp, names[reduction.op])
+
+
+def _opened(before: set[int]) -> dict[int, list[tuple[str, int]]]:
+    """The IP sockets that are new, by inode: where their ends are, only one if they listen."""
+    found = {}
+    for inode, descriptor in _sockets().items():
+        if inode in before:
+            continue
+        with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
+            if copy.family == socket.AF_UNIX:
+                continue
+            ends = [copy.getsockname()[:2]]
+            if not copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                ends.append(copy.getpeername()[:2])
+            found[inode] = ends
+    return found
 
 
 def _sockets() -> dict[int, int]:

@@ -12,7 +12,6 @@ from ds_nccl_ring.work import RingWork
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.futures import Future
 
 # Its stubs know neither all methods nor their newer names.
 _ProcessGroup: Any = dist.ProcessGroup
@@ -26,8 +25,6 @@ class GlooCollectives(_ProcessGroup):  # type: ignore[misc]
     """
 
     group: Any
-    _last: Future[Any] | None
-    """The last collective that does not go through gloo."""
 
     def broadcast(self, tensors: Any, opts: Any = None, timeout: Any = None) -> RingWork:
         tensors = listed(tensors)
@@ -50,6 +47,7 @@ class GlooCollectives(_ProcessGroup):  # type: ignore[misc]
         received = outputs[0].new_empty(sum(sizes))
         sent = torch.cat([one.reshape(-1) for one in inputs])
 
+        @torch.inference_mode()
         def spread() -> None:
             for out, part in zip(outputs, received.split(sizes), strict=True):
                 out.copy_(part.view(out.shape))
@@ -82,8 +80,7 @@ class GlooCollectives(_ProcessGroup):  # type: ignore[misc]
         return RingWork([future for work in futures for future in work._futures], flat)
 
     def barrier(self, opts: Any = None, timeout: Any = None) -> RingWork:
-        if self._last is not None:
-            self._last.wait()  # what goes through gloo may overtake the rest
+        self.group.wait()  # what goes through gloo may overtake the rest
         return self._flat(lambda gloo: gloo.barrier(opts or dist.BarrierOptions()), [])
 
     # Between two ranks; not in line with the collectives, which may wait for it

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from ds_nccl_ring.gathering import ALIGNED, AllGather, ReduceScatter
 from ds_nccl_ring.joining import agree, join
 from ds_nccl_ring.local.words import Words
 from ds_nccl_ring.pipeline import Pipeline
+from ds_nccl_ring.plan import wire_of
 from ds_nccl_ring.reduction import Reduction, compressible, numbers, simple
 from ds_nccl_ring.watch import CLOSED, LEFT, Watch
 from ds_nccl_ring.wire.flow import Flow
@@ -33,13 +33,6 @@ if TYPE_CHECKING:
 
 SUSPICION = 1.0
 """Seconds that the end of a link may come before the news of why."""
-
-_WIRES = {
-    "flat": None,
-    "hierarchical": "float32",
-    "hierarchical-bfloat16": "bfloat16",
-    "hierarchical-int8": "int8",
-}
 
 _groups: set[Group] = set()
 
@@ -90,8 +83,6 @@ class Group:
             rails=plan.rails,
         )
         self._residuals: dict[Hashable, list[Tensor]] = {}
-        self._on_loss: list[Callable[[dict[int, str]], None]] | None = []
-        self._telling = threading.Lock()
         self._failure.on_failure(self._tell)
         self._bells: list[int] = []
         self._flow: Flow | None = None
@@ -126,17 +117,6 @@ class Group:
             if number != self._site.host
         }
 
-    def on_loss(self, callback: Callable[[dict[int, str]], None]) -> None:
-        """Call `callback` with `lost` soon after the first loss, from a thread of the group.
-
-        Operations have failed by then. What is lost later is in `lost` alone.
-        """
-        with self._telling:
-            if self._on_loss is not None:
-                self._on_loss.append(callback)
-                return
-        callback(self.lost)
-
     def all_reduce(
         self,
         tensor: Tensor,
@@ -157,10 +137,11 @@ class Group:
                 compressed format leaves out is made up for the next time; None: it is not.
 
         Raises:
-            RefusedError: No such operation or algorithm.
+            RefusedError: No such operation or algorithm, or a tensor that cannot take the result.
         """
+        _check_place(tensor)
         reduction = Reduction(op, tensor.dtype, self.size)
-        wire = _wire(algorithm or self.plan.algorithm(tensor.numel() * tensor.element_size()))
+        wire = wire_of(algorithm or self.plan.algorithm(tensor.numel() * tensor.element_size()))
         reals = numbers(tensor, op)
         if wire is None or reals is None or self._pipeline is None:
             return self._flat.all_reduce(tensor, reduction)
@@ -178,6 +159,7 @@ class Group:
         Raises:
             RefusedError: `output` is not contiguous, or not as large as all inputs.
         """
+        _check_output(output)
         _check_sizes(output, input, self.size, "gathered")
         fits = self._slot >= ALIGNED * len(self._site.hosts)
         if self._pipeline is None or not self._site.even or not fits:
@@ -191,6 +173,7 @@ class Group:
         Raises:
             RefusedError: `output` is not contiguous, or `input` not as large as all outputs.
         """
+        _check_output(output)
         _check_sizes(input, output, self.size, "scattered")
         reduction = Reduction(op, input.dtype, self.size)
         fits = self._slot >= self.size * input.element_size()
@@ -200,6 +183,11 @@ class Group:
         return self._pipeline.submit(
             ReduceScatter(self._site, output.detach(), values, self._slot, reduction)
         )
+
+    def wait(self) -> None:
+        """Until the collectives in two levels are complete that were called so far."""
+        if self._pipeline is not None:
+            self._pipeline.wait()
 
     def run_flat(self, call: Callable[[Any], Work], result: Any = None) -> Future[Any]:
         """Any other collective, through gloo.
@@ -242,9 +230,7 @@ class Group:
         joints = join(store, rank, site, self.placement, terms, timeout)
         self._bells = joints.bells
         self._flow = Flow(joints.links) if joints.links else None
-        self._watch = Watch(
-            self.placement, rank, joints.watched, self._closed_links, self._lose, self._settled
-        )
+        self._watch = Watch(self.placement, rank, joints.watched, self._closed_links, self._lose)
         self._pipeline = Pipeline(
             site,
             joints.segment,
@@ -284,12 +270,6 @@ class Group:
         if self.lost:
             self._failure.set(peer_lost(self.placement, self.lost))
 
-    def _settled(self) -> None:
-        with self._telling:
-            callbacks, self._on_loss = self._on_loss, None
-        for callback in callbacks or ():
-            callback(self.lost)
-
     def _tell(self) -> None:
         """Let others know of a failure that is this rank's own."""
         error = self._failure.error
@@ -307,16 +287,28 @@ class Group:
         sizes = shard_sizes(self._site, values, self._slot, format)
         known = self._residuals.get(key)
         if known is None or [residual.numel() for residual in known] != sizes:
-            known = self._residuals[key] = [torch.zeros(size) for size in sizes]
+            known = self._residuals[key] = [
+                torch.zeros(size, dtype=torch.float32) for size in sizes
+            ]
         return known
 
 
-def _wire(algorithm: str) -> str | None:
-    if algorithm not in _WIRES:
+def _check_place(tensor: Tensor) -> None:
+    """Whether results can be written into a tensor; refused before other ranks count on it."""
+    if tensor.device.type != "cpu":
+        raise RefusedError(f"A tensor on {tensor.device} is not reduced here, only those on CPUs.")
+    steps = () if tensor.is_sparse else zip(tensor.shape, tensor.stride(), strict=True)
+    if any(count > 1 and not step for count, step in steps):
         raise RefusedError(
-            f"There is no algorithm {algorithm!r}.", mend=f"Use one of {', '.join(_WIRES)}."
+            "Nothing can be reduced into a tensor whose elements share memory, as an expanded one.",
+            mend="Give a clone of it.",
         )
-    return _WIRES[algorithm]
+
+
+def _check_output(output: Tensor) -> None:
+    _check_place(output)
+    if not output.is_contiguous():
+        raise RefusedError("The output is not contiguous.", mend="Give one that is.")
 
 
 def _check_sizes(whole: Tensor, part: Tensor, ranks: int, done: str) -> None:

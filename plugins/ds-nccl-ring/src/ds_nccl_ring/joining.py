@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +16,6 @@ from ds_nccl_ring.roll_call import roll_call
 from ds_nccl_ring.wire.links import connect
 
 if TYPE_CHECKING:
-    import socket
-
     from torch._C._distributed_c10d import Store
 
     from ds_nccl_ring.collectives import Site
@@ -70,22 +70,33 @@ def join(
         RefusedError: Names the ranks that did not come or cannot be reached.
     """
     home, token = placement.hosts[site.host], terms.token
-    if site.local:
-        way, descriptors = meeting.come(store, home, token, rank, timeout)
-        watched = {home.ranks[0]: way}
-    else:
-        descriptors = [Segment.create(len(home.ranks), terms.slot)]
-        descriptors += (os.eventfd(0, BELL) for _ in home.ranks)
-        watched = meeting.receive(store, home, token, descriptors, timeout)
-        others = [host.ranks[0] for host in placement.hosts if host != home]
-        watched |= connect(store, "watch", rank, others, placement, token, timeout)
-    segment = Segment(descriptors[0], len(home.ranks), terms.slot)
+    with ExitStack() as undo:
+
+        def kept(links: dict[int, socket.socket]) -> dict[int, socket.socket]:
+            for link in links.values():
+                undo.enter_context(link)
+            return links
+
+        if site.local:
+            way, descriptors = meeting.come(store, home, token, rank, timeout)
+            watched = kept({home.ranks[0]: way})
+        else:
+            descriptors = [Segment.create(len(home.ranks), terms.slot)]
+            descriptors += (os.eventfd(0, BELL) for _ in home.ranks)
+        for descriptor in descriptors:
+            undo.callback(os.close, descriptor)
+        if not site.local:
+            watched = kept(meeting.receive(store, home, token, descriptors, timeout))
+            others = [host.ranks[0] for host in placement.hosts if host != home]
+            watched |= kept(connect(store, "watch", rank, others, placement, token, timeout))
+        segment = Segment(descriptors[0], len(home.ranks), terms.slot)
+        peers = {
+            ranks[site.local]: number
+            for number, ranks in enumerate(site.hosts)
+            if number != site.host and site.local < site.rails
+        }
+        links = kept(connect(store, "rail", rank, peers, placement, token, timeout))
+        undo.pop_all()
     os.close(descriptors[0])
-    peers = {
-        ranks[site.local]: number
-        for number, ranks in enumerate(site.hosts)
-        if number != site.host and site.local < site.rails
-    }
-    links = connect(store, "rail", rank, peers, placement, token, timeout)
     by_host = {peers[peer]: link for peer, link in links.items()}
     return Joints(segment, descriptors[1:], watched, by_host)

@@ -125,6 +125,11 @@ class Pipeline:
             ring(self._bell)
         return collective.future
 
+    def wait(self) -> None:
+        """Until all that was submitted is complete; raises what the last one failed by."""
+        for collective in list(self._pending)[-1:]:
+            collective.future.wait()
+
     def close(self) -> None:
         """After the failure was set: wait until the thread touches no tensor any more."""
         if threading.current_thread() is not self._thread:
@@ -142,9 +147,9 @@ class Pipeline:
     def _run(self) -> None:
         import torch
 
-        torch.set_grad_enabled(False)
         try:
-            self._work()
+            with torch.inference_mode():  # the caller's tensors may be made under it
+                self._work()
         except BrokenLinkError as broken:
             self._suspect(broken.host)
             self._failure.set(DsError("A link between hosts broke."))
@@ -252,8 +257,8 @@ class Pipeline:
                 collective.take(chunk, self._slots(number - 1))
                 self._words.advance(Stage.LEFT, number)
             if chunk == collective.chunks - 1:
-                self._pending.pop(collective, None)
                 collective.complete()
+                self._pending.pop(collective, None)
 
     def _slots(self, number: int) -> list[Tensor]:
         return [self._segment.slot(rank, number) for rank in range(self._site.locals)]

@@ -236,7 +236,8 @@ def _notes(hosts: list[Host], facts: list[dict[str, str]]) -> list[str]:
             )
     if any(host.ranks[-1] - host.ranks[0] >= len(host.ranks) for host in hosts):
         notes.append(
-            "ranks are interleaved over hosts by the launcher; rings run over hosts all the same"
+            "ranks are interleaved over hosts by the launcher; "
+            "both levels follow hosts all the same"
         )
     sizes = {len(host.ranks) for host in hosts}
     if len(sizes) > 1:

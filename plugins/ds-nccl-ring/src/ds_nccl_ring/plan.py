@@ -27,6 +27,16 @@ Legs = Literal["shared-memory", "process-groups"]
 Wire = Literal["float32", "bfloat16", "int8"]
 Algorithm = Literal["flat", "hierarchical", "hierarchical-bfloat16", "hierarchical-int8"]
 
+_TWO_LEVELS: dict[Wire, Algorithm] = {
+    "float32": "hierarchical",
+    "bfloat16": "hierarchical-bfloat16",
+    "int8": "hierarchical-int8",
+}
+_WIRES: dict[str, Wire | None] = {
+    "flat": None,
+    **{name: wire for wire, name in _TWO_LEVELS.items()},
+}
+
 
 class TopologyPlan(pydantic.BaseModel):
     """What all ranks of a group have agreed on.
@@ -116,9 +126,17 @@ class TopologyPlan(pydantic.BaseModel):
 
 def hierarchical(wire: Wire) -> Algorithm:
     """The two-level algorithm whose leg between hosts is in `wire`."""
-    names: dict[Wire, Algorithm] = {
-        "float32": "hierarchical",
-        "bfloat16": "hierarchical-bfloat16",
-        "int8": "hierarchical-int8",
-    }
-    return names[wire]
+    return _TWO_LEVELS[wire]
+
+
+def wire_of(algorithm: str) -> Wire | None:
+    """What numbers are between hosts; None for `flat`.
+
+    Raises:
+        RefusedError: There is no such algorithm.
+    """
+    if algorithm not in _WIRES:
+        raise RefusedError(
+            f"There is no algorithm {algorithm!r}.", mend=f"Use one of {', '.join(_WIRES)}."
+        )
+    return _WIRES[algorithm]

@@ -10,13 +10,14 @@ from torch._C._distributed_c10d import PrefixStore, Store
 
 from ds_core.errors import DsError
 from ds_nccl_ring import BACKEND
+from ds_nccl_ring.calibration import calibrate_group
 from ds_nccl_ring.gloo_collectives import GlooCollectives, listed
 from ds_nccl_ring.group import Group
 from ds_nccl_ring.options import RingOptions
 from ds_nccl_ring.placement import Placement, prove
-from ds_nccl_ring.plan import FLAT_BELOW, Algorithm, TopologyPlan
+from ds_nccl_ring.plan import FLAT_BELOW, TopologyPlan
 from ds_nccl_ring.roll_call import roll_call
-from ds_nccl_ring.selector import Calibration, calibrate, candidates
+from ds_nccl_ring.selector import Calibration
 from ds_nccl_ring.work import RingWork, failed
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ def make(parts: Any, options: Any = None) -> RingProcessGroup:
 class RingProcessGroup(GlooCollectives):
     """All of torch's collectives over one `Group`, in the order in which they are called.
 
-    All-reduce, all-gather and reduce-scatter of 64 KiB and more go through memory and rings, the
-    rest through gloo.
+    All-reduces go by the algorithm that the plan has for their size. All-gathers of 64 KiB and more
+    and reduce-scatters go through memory and, between hosts, by a direct exchange, where hosts have
+    as many ranks each. The rest goes through gloo.
 
     Args:
         store: The group's own.
@@ -62,7 +64,7 @@ class RingProcessGroup(GlooCollectives):
         size: Of this group.
         options: All ranks' alike.
         timeout: Seconds that any rank waits for another.
-        name: For error messages and the names of shared memory.
+        name: Tells groups in one store apart.
 
     Attributes:
         placement: Which ranks share a host.
@@ -98,7 +100,6 @@ class RingProcessGroup(GlooCollectives):
         self.calibration: Calibration | None = None
         self._store = PrefixStore("calibration", store)
         self._timeout = timeout
-        self._last: Future[Any] | None = None
         self._calibrate = options.calibrate and size > 1
         # What is not overridden here, as sending to one rank, torch looks up by device.
         self._gloo: Any = self.group.flat
@@ -139,8 +140,7 @@ class RingProcessGroup(GlooCollectives):
                 self._take_times()
             except DsError as error:
                 return failed(error)
-        self._last = self.group.all_reduce(tensor, op, key=key)
-        return self._last
+        return self.group.all_reduce(tensor, op, key=key)
 
     def allreduce(self, tensors: Any, opts: Any = None, timeout: Any = None) -> RingWork:
         tensors = listed(tensors)
@@ -188,8 +188,7 @@ class RingProcessGroup(GlooCollectives):
     def _scattered(self, output: Tensor, input: Tensor, opts: Any) -> Future[Any]:
         op = _operation(opts)
         if op is not None and output.is_contiguous():
-            self._last = self.group.reduce_scatter(output.view(-1), input.reshape(-1), op)
-            return self._last
+            return self.group.reduce_scatter(output.view(-1), input.reshape(-1), op)
         return self.group.run_flat(
             lambda gloo: gloo._reduce_scatter_base(output, input.contiguous(), opts)
         )
@@ -226,6 +225,7 @@ class RingProcessGroup(GlooCollectives):
             return self._flat(lambda gloo: gloo.allgather(groups, inputs), flat)
         whole = like.new_empty(self.size() * like.numel())
 
+        @torch.inference_mode()
         def spread() -> None:
             for out, part in zip(flat, whole.chunk(self.size()), strict=True):
                 out.copy_(part.view(like.shape))
@@ -237,8 +237,7 @@ class RingProcessGroup(GlooCollectives):
             return self.group.run_flat(lambda gloo: gloo._allgather_base(output, input))
         whole, part = output.view(-1), input.reshape(-1)
         if self._large(output):
-            self._last = self.group.all_gather(whole, part)
-            return self._last
+            return self.group.all_gather(whole, part)
         return self.group.run_flat(lambda gloo: gloo._allgather_base(whole, part))
 
     # Life
@@ -267,20 +266,9 @@ class RingProcessGroup(GlooCollectives):
             timeout=self._timeout,
         )
         known = next((one for one in said if one is not None), None)
-        found = Calibration.from_json(known) if known else self._timed()
+        found = Calibration.from_json(known) if known else calibrate_group(self.group)
         self.calibration = _calibrated[shape] = found
         self.group.plan = plan.model_copy(update={"algorithms": found.algorithms})
-
-    def _timed(self) -> Calibration:
-        def reduce(tensor: Tensor, name: Algorithm) -> None:
-            self.group.all_reduce(tensor, "sum", algorithm=name).wait()
-
-        def agree(times: list[float]) -> list[float]:
-            slowest = torch.tensor(times, dtype=torch.float64)
-            self.group.all_reduce(slowest, "max", algorithm="flat").wait()
-            return list(map(float, slowest))
-
-        return calibrate(reduce, agree, candidates(self.group.plan))
 
 
 def _operation(opts: Any) -> str | None:

@@ -145,14 +145,16 @@ class ProcessGroupLegs:
         self._groups = []
 
     def _reduce(self, tensor: Tensor, op: str, name: Algorithm) -> None:
+        import torch
         import torch.distributed as dist
 
-        if name == "flat":
-            dist.all_reduce(tensor)
-        else:
-            self._reduce_in_levels(tensor, name == "hierarchical-bfloat16")
-        if op == "avg":
-            tensor.div_(self.placement.size)
+        with torch.inference_mode():  # the tensor may be made under it
+            if op == "avg":  # first, so that half precision does not overflow
+                tensor.div_(self.placement.size)
+            if name == "flat":
+                dist.all_reduce(tensor)
+            else:
+                self._reduce_in_levels(tensor, name == "hierarchical-bfloat16")
 
     def _reduce_in_levels(self, tensor: Tensor, rounded: bool) -> None:
         import torch

@@ -15,8 +15,9 @@ OPERATIONS = ("sum", "avg", "product", "min", "max")
 class Reduction:
     """One operation over values of one dtype.
 
-    Half precision is reduced in float32 and rounded once. An average is a sum of values that were
-    divided before, so that it does not overflow where the average is small.
+    Half precision is reduced in float32, and rounded on each host and once more over the hosts. An
+    average is a sum of a host's values divided by the number of all ranks, so that it does not
+    overflow between hosts where the average is small.
 
     Args:
         op: One of `OPERATIONS`.

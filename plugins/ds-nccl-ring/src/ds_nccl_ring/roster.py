@@ -5,31 +5,28 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import os
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
+import weakref
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ds_core.causes import cause
 from ds_core.errors import RefusedError
 from ds_nccl_ring.addresses import own_address
+from ds_nccl_ring.contacts import Contacts
 from ds_nccl_ring.roll_call import ranks_said, roll_call
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
-PROBE = 1.0
-"""Seconds for a connection to be accepted or refused; a host that is silent takes all of it."""
-
-SILENT = 3
-"""Probes in a row without an answer, after which a member counts as out of reach."""
-
 REACH = 2.0
 """Seconds in which the first member must answer, before it is looked for again."""
 
 _BACKLOG = 1024
-_PROBES = 64
+
+_rosters: weakref.WeakSet[Roster] = weakref.WeakSet()
 
 
 class Roster:
@@ -59,6 +56,7 @@ class Roster:
         self._stores: list[Any] = []
         self._listener = _listen()
         self._places: dict[int, tuple[str, int]] = {}
+        _rosters.add(self)
         self._publish(store)
 
     def meet(self) -> tuple[Store, int, int]:
@@ -72,26 +70,29 @@ class Roster:
                 themselves, or a member that lives does not come.
         """
         deadline = time.monotonic() + self._timeout
-        while True:
-            leader = self._first_alive()
-            try:
-                store, members = (
-                    self._lead(deadline) if leader == self.seat else self._follow(leader, deadline)
-                )
-                before, self.members = self.members, members
+        with Contacts(self._places) as contacts:
+            while True:
+                leader = self._first_alive(contacts)
                 try:
-                    self._publish(store)
-                except RefusedError:
-                    self.members = before
-                    raise
-            except RuntimeError as error:  # another was lost meanwhile, perhaps the leader
-                if time.monotonic() > deadline:
-                    raise RefusedError(
-                        f"The ranks that are left did not meet within {self._timeout:g} s: "
-                        f"{cause(error)}."
-                    ) from error
-                continue
-            return store, members.index(self.seat), len(members)
+                    store, members = (
+                        self._lead(contacts, deadline)
+                        if leader == self.seat
+                        else self._follow(leader, deadline)
+                    )
+                    before, self.members = self.members, members
+                    try:
+                        self._publish(store)
+                    except RefusedError:
+                        self.members = before
+                        raise
+                except RuntimeError as error:  # another was lost meanwhile, perhaps the leader
+                    if time.monotonic() > deadline:
+                        raise RefusedError(
+                            f"The ranks that are left did not meet within {self._timeout:g} s: "
+                            f"{cause(error)}."
+                        ) from error
+                    continue
+                return store, members.index(self.seat), len(members)
 
     def close(self) -> None:
         """Listen no more."""
@@ -116,28 +117,19 @@ class Roster:
             for seat, (address, port) in zip(self.members, places, strict=True)
         }
 
-    def _first_alive(self) -> int:
+    def _first_alive(self, contacts: Contacts) -> int:
         lower = self.members[: self.members.index(self.seat)]
-        states = self._probe_all(lower)
-        return next((seat for seat in lower if states[seat] == "alive"), self.seat)
+        while True:
+            states = contacts.look(lower)
+            for seat in lower:
+                if states[seat] == "alive":
+                    return seat
+                if states[seat] == "unsure":
+                    break
+            else:
+                return self.seat
 
-    def _probe_all(self, seats: list[int]) -> dict[int, str]:
-        if not seats:
-            return {}
-        with ThreadPoolExecutor(min(len(seats), _PROBES)) as threads:
-            return dict(zip(seats, threads.map(self._probe, seats), strict=True))
-
-    def _probe(self, seat: int) -> str:
-        try:
-            socket.create_connection(self._places[seat], PROBE).close()
-        except TimeoutError:
-            return "silent"
-        except OSError as error:
-            # The network says that there is no way, as opposed to a kernel that there is no socket.
-            return "dead" if isinstance(error, ConnectionError) else "silent"
-        return "alive"
-
-    def _lead(self, deadline: float) -> tuple[Store, list[int]]:
+    def _lead(self, contacts: Contacts, deadline: float) -> tuple[Store, list[int]]:
         from torch._C._distributed_c10d import TCPStore
 
         address, port = self._places[self.seat]
@@ -152,21 +144,20 @@ class Roster:
         self._stores = [*self._stores[-1:], store]  # others may still read the last one
         self._listener = _listen()  # until the next is published
         here = {self.seat}
-        unanswered: dict[int, int] = {}
         dead: set[int] = set()
+        silent: set[int] = set()
         while True:
             here |= {seat for seat in self.members if store.check([f"here/{seat}"])}
-            silent = {seat for seat, times in unanswered.items() if times >= SILENT}
+            silent -= here
             missing = set(self.members) - here - dead - silent
             if not missing:
                 break
             if time.monotonic() > deadline:
                 said = ranks_said(sorted(missing))
                 raise self._refusal(store, f"{said} did not come within {self._timeout:g} s.")
-            for seat, state in self._probe_all(sorted(missing)).items():
-                unanswered[seat] = unanswered.get(seat, 0) + 1 if state == "silent" else 0
-                if state == "dead":
-                    dead.add(seat)
+            states = contacts.look(sorted(missing))
+            dead |= {seat for seat, state in states.items() if state == "dead"}
+            silent |= {seat for seat, state in states.items() if state == "silent"}
             time.sleep(0.02)
         if silent and (len(here), -min(here)) < (len(silent), -min(silent)):
             said = ranks_said(sorted(silent))
@@ -216,3 +207,12 @@ def _listen() -> socket.socket:
             listener.close()
         raise
     return listener
+
+
+def _forked() -> None:
+    for roster in list(_rosters):
+        roster._listener.close()
+
+
+# A worker that was forked off must not answer for a dead member.
+os.register_at_fork(after_in_child=_forked)

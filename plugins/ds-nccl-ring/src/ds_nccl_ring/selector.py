@@ -85,7 +85,7 @@ def calibrate(
     seconds: dict[int, dict[str, float]] = {}
     spent = 0.0
     for size in sizes:
-        tensor = torch.linspace(-1, 1, size // 4, device=device)
+        tensor = torch.linspace(-1, 1, size // 4, dtype=torch.float32, device=device)
         if size < MIB:
             for name in names:
                 reduce(tensor, name)  # connections and buffers are made at the first use

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class HierRing(DataParallel):
-    """Averages gradients in two levels: inside hosts through memory, between them over paced rings.
+    """Averages gradients in two levels: inside hosts through memory, between them directly.
 
     Which ranks share a host is proved, and the faster of this and one flat ring is taken for each
     size, as timed in the job itself. On GPUs both levels go through torch's process groups.
@@ -58,6 +58,7 @@ class HierRing(DataParallel):
         self._carrier: RingProcessGroup | ProcessGroupLegs | None = None
         self._elastic: Elastic | None = None
         self._roster: Roster | None = None
+        self._library = ""  # behind the default process group
         self._session: Session | None = None
         self._committing = False  # a backward of which the end is awaited
         self._synchronising = True
@@ -227,6 +228,7 @@ class HierRing(DataParallel):
         from ds_nccl_ring.elastic import Elastic
         from ds_nccl_ring.roster import Roster
 
+        self._library = dist.get_backend()
         self._roster = Roster(_store(), dist.get_rank(), self.ranks, timeout=self.config.timeout)
         self._elastic = Elastic(
             self._roster,
@@ -238,11 +240,11 @@ class HierRing(DataParallel):
     def _remake(self, store: Any, rank: int, size: int) -> RingProcessGroup:
         import torch.distributed as dist
 
-        library = dist.get_backend()
         self.drop_reducer()
-        dist.destroy_process_group()
+        if dist.is_initialized():  # not after an attempt in the course of which another was lost
+            dist.destroy_process_group()
         dist.init_process_group(
-            library,
+            self._library,
             store=store,
             rank=rank,
             world_size=size,
@@ -277,10 +279,10 @@ class HierRing(DataParallel):
     def explain(self, backend: Backend) -> list[str]:
         cpu = backend.device_type == "cpu"
         inside = "through shared memory" if cpu else f"through {backend.distributed_backend()}"
+        between = "by a direct exchange of shares" if cpu else "by all-reduces of shares"
         lines = [
             f"averages gradients in buckets of {self.config.bucket_mb:g} MiB: inside a host "
-            f"{inside}, between hosts over one ring for each rank of a host, "
-            f"{WIRES[self.config.wire]}",
+            f"{inside}, between hosts {between}, {WIRES[self.config.wire]}",
             "proves at attach which ranks share a host",
         ]
         if self.config.calibrate:

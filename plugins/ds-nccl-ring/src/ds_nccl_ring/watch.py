@@ -46,7 +46,6 @@ class Watch:
             the first of its host; else to the first.
         closed_links: Ranks on other hosts whose end of a link is closed, once one is lost.
         lose: Called from the thread at each news of a loss, after it was passed on.
-        settled: Called from it once, when `lost` has what the first accident took.
     """
 
     def __init__(
@@ -56,7 +55,6 @@ class Watch:
         connections: Mapping[int, socket.socket],
         closed_links: Callable[[], list[int]],
         lose: Callable[[], None],
-        settled: Callable[[], None],
     ) -> None:
         self.lost: dict[int, str] = {}
         """Rank to reason."""
@@ -67,7 +65,6 @@ class Watch:
         self._connections = dict(connections)
         self._closed_links = closed_links
         self._lose = lose
-        self._settled = settled
         self._heard = dict.fromkeys(connections, b"")
         self._reports: dict[int, str] = {}
         self._closing = threading.Event()
@@ -172,7 +169,6 @@ class Watch:
             # have ended because of it.
             time.sleep(SETTLE)
             self._look_at_links()
-            self._settled()
 
     def _look_at_links(self) -> None:
         self._spread({rank: CLOSED for rank in self._closed_links() if rank not in self.left})

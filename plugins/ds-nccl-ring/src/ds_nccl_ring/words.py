@@ -33,33 +33,23 @@ class Carrier(Protocol):
         """To each other host."""
 
 
-def size_said(count: int) -> str:
-    """A number of bytes with a binary unit.
-
-    >>> size_said(512), size_said(64 * 1024), size_said(1536 * 1024)
-    ('512 B', '64 KiB', '1.5 MiB')
-    """
-    number = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024 or unit == "GiB":
-            return f"{number:.4g} {unit}"
-        number /= 1024
-    raise AssertionError
-
-
 def algorithm_table(plan: TopologyPlan, calibration: Calibration | None) -> dict[str, str]:
     """From which size which algorithm, with the times that decided, where there are any."""
+    from ds_core.cli.output import size as told
+
     if calibration is None:
-        return {f"from {size_said(start)}": name for start, name in plan.algorithms}
-    found = {"below " + size_said(min(calibration.seconds)): "flat"}
+        return {f"from {told(start)}": name for start, name in plan.algorithms}
+    found = {"below " + told(min(calibration.seconds)): "flat"}
     for size, times in sorted(calibration.seconds.items()):
         timed = ", ".join(f"{name} {seconds * 1e3:.3g} ms" for name, seconds in times.items())
-        found[f"from {size_said(size)}"] = f"{plan.algorithm(size)} ({timed})"
+        found[f"from {told(size)}"] = f"{plan.algorithm(size)} ({timed})"
     return found
 
 
 def carrier_report(carrier: Carrier) -> dict[str, Any]:
     """Hosts, what is used for each size, and what was sent."""
+    from ds_core.cli.output import size as told
+
     plan, placement = carrier.plan, carrier.placement
     found: dict[str, Any] = {
         "ranks": placement.size,
@@ -70,7 +60,7 @@ def carrier_report(carrier: Carrier) -> dict[str, Any]:
         "wire": plan.wire,
         "reductions": algorithm_table(plan, carrier.calibration),
     }
-    sent = {host: size_said(count) for host, count in carrier.bytes_sent.items() if count}
+    sent = {host: told(count) for host, count in carrier.bytes_sent.items() if count}
     if sent:
         found["sent to"] = sent
     if placement.notes:

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 from ds_nccl_ring.bench import baselines
-from ds_nccl_ring.bench.job import benchmark
+from ds_nccl_ring.bench.job import benchmark, measure
 from ds_nccl_ring.bench.options import VARIANTS, Options
 from ds_nccl_ring.emulated_cluster import EmulatedCluster
 from ds_nccl_ring.placement import Host, Placement
@@ -89,6 +89,13 @@ class TestOnACluster:
         assert figures.rate_source == "measured"
         # A busy machine makes it less, and nothing makes it more.
         assert 0.1 * cluster.rate < figures.rate < 1.05 * cluster.rate
+
+
+def test_one_rank_alone_sums_by_every_algorithm():
+    options = Options(sizes=(4096,), variants=tuple(VARIANTS), rounds=1, budget=0.1)
+    figures = measure(torch.distributed.HashStore(), 0, 1, options)
+    assert [row.algorithm for row in figures.rows] == list(VARIANTS)
+    assert all(row.error < 1e-6 for row in figures.rows)
 
 
 def test_a_single_process_is_refused():

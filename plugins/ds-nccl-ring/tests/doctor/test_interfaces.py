@@ -100,6 +100,8 @@ def test_a_host_without_a_network_is_noted(tmp_path):
         ("127.0.0.1", "8", "4", True),
         ("127.0.0.1", "4", "4", False),  # a single host
         ("10.0.0.1", "8", "4", False),
+        ("::1", "8", "4", True),
+        ("2001:db8::1", "8", "4", False),
         ("", "", "", False),
     ],
 )

@@ -64,7 +64,7 @@ def test_what_is_noted_of_a_placement_is_told():
     hosts = (Host("a", (0, 2), "10.0.0.1"), Host("b", (1, 3), "10.0.0.2"))
     notes = (
         "LOCAL_WORLD_SIZE says 4 on a, where 2 ranks are",
-        "ranks are interleaved over hosts by the launcher; rings run over hosts all the same",
+        "ranks are interleaved over hosts by the launcher; both levels follow hosts all the same",
     )
     found = check_placement(Placement(hosts, "DS_NODE", notes))
     assert [finding.level for finding in found] == ["ok", "problem", "problem"]

@@ -64,6 +64,9 @@ def test_a_containers_limit_counts_where_it_is_less(tmp_path):
     assert free_memory(tmp_path) == 8000 << 10
     (group / "memory.max").write_text("5000\n")
     assert free_memory(tmp_path) == 4000
+    # Files that were read long ago fill a container's memory only as long as nobody wants it.
+    (group / "memory.stat").write_text("anon 300\ninactive_file 600\nactive_file 100\n")
+    assert free_memory(tmp_path) == 4600
 
 
 def test_words_tell_who_is_behind_and_ring_the_others():

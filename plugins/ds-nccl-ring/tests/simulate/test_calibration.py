@@ -2,7 +2,7 @@
 
 import pytest
 from ds_nccl_ring.bench.figures import Figures, Row
-from ds_nccl_ring.simulate import fit
+from ds_nccl_ring.simulate import fit, words
 from ds_nccl_ring.simulate.fit import Point
 from ds_nccl_ring.simulate.model import Costs, Shape, terms
 from ds_nccl_ring.simulate.outlook import Clock, outlook
@@ -106,3 +106,18 @@ def test_one_benchmark_predicts_its_own_cluster():
 def test_hosts_that_differ_calibrate_nothing(options):
     with pytest.raises(RefusedError, match="calibrates nothing"):
         Clock([bench(**options)])
+
+
+def test_rounded_numbers_alone_are_simulated_and_none_is_the_fastest_exact_one():
+    clock = Clock([bench(algorithms=("hierarchical-int8",))])
+    found = outlook(clock, Shape(8, 2, RATE), MIB)
+    assert found.best is None
+    assert words.tables(found)
+    assert not any("Fastest" in sentence for sentence in words.remarks(found))
+
+
+def test_what_no_costs_are_known_of_calibrates_nothing():
+    figures = bench()
+    rows = tuple(row.model_copy(update={"algorithm": "chosen"}) for row in figures.rows)
+    with pytest.raises(RefusedError, match="No algorithm that can be simulated was timed"):
+        Clock([figures.model_copy(update={"rows": rows})])

@@ -1,14 +1,19 @@
 """Connections between hosts, and at the door of a host."""
 
+import gc
 import os
 import socket
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch.distributed as dist
+from ds_nccl_ring.collectives import Site
+from ds_nccl_ring.joining import Terms, join
 from ds_nccl_ring.local import meeting
+from ds_nccl_ring.local.segment import SMALLEST_CHUNK
 from ds_nccl_ring.wire.links import connect
 from several import contiguous
 
@@ -117,6 +122,55 @@ def test_a_host_meets_and_shares_descriptors():
     close(found[0])
     for descriptor in descriptors:
         os.close(descriptor)
+
+
+def test_who_ends_at_the_door_is_named():
+    store, host = dist.HashStore(), contiguous(1, 2).hosts[0]
+    descriptors = [os.memfd_create("test") for _ in range(3)]
+
+    def passing():
+        store.wait([f"door/{host.ranks[0]}"])
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as way:
+            way.connect(meeting._address(host, TOKEN))
+            way.shutdown(socket.SHUT_RD)  # nothing can be sent to it, as if it were dead
+            way.sendall(TOKEN + (1).to_bytes(4, "big"))
+
+    error, _ = together(lambda: meeting.receive(store, host, TOKEN, descriptors, 20), passing)
+    assert "Rank 1 on host a ended while it joined" in str(error)
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    "where", [contiguous(1, 2), contiguous(2, 1), contiguous(2, 2)], ids=["a host", "hosts", "both"]
+)
+def test_nothing_stays_open_where_somebody_does_not_come(where):
+    store, terms = dist.HashStore(), Terms(TOKEN, SMALLEST_CHUNK)
+    *coming, _ = range(where.size)
+    before = opened()
+
+    def joining(rank):
+        host = where.hosts.index(where.host_of(rank))
+        site = Site(
+            tuple(one.ranks for one in where.hosts),
+            host,
+            where.hosts[host].ranks.index(rank),
+            len(where.hosts[0].ranks),
+        )
+        return lambda: join(store, rank, site, where, terms, 0.5)
+
+    assert {type(error) for error in together(*map(joining, coming))} == {RefusedError}
+    gc.collect()  # tracebacks
+    assert opened() == before
+
+
+def opened():
+    """How many of this process's descriptors are memory, bells and connections."""
+    kinds = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the one that lists them
+            kinds.append(str(entry.readlink()))
+    return sum("ds-ring" in kind or "eventfd" in kind or "socket" in kind for kind in kinds)
 
 
 def test_who_does_not_come_to_its_host_is_named():

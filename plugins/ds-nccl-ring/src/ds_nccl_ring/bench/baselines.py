@@ -71,7 +71,7 @@ def parameter_server(group: Gloo, scratch: Tensor) -> Callable[[Tensor], None]:
             return
         size = tensor.numel()
         parts = [scratch[other % 2 * size :][:size] for other in (0, *others)]
-        waiting = [group.recv([parts[1]], 1, 0)]
+        waiting = [group.recv([parts[other]], other, 0) for other in others[:1]]
         for other in others:  # the next tensor arrives while this one is added
             waiting.pop().wait()
             if other + 1 < group.size():

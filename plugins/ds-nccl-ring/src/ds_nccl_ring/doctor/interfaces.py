@@ -128,7 +128,7 @@ def check_rendezvous(root: Path, environment: Mapping[str, str]) -> list[Finding
     if not master or not ranks or ranks == local:
         return []
     try:
-        address = socket.gethostbyname(master)
+        address = str(socket.getaddrinfo(master, None)[0][4][0])
     except OSError:
         what = f"MASTER_ADDR={master} has no address."
         return [problem("MASTER_ADDR", what, "Give an address or a name that all hosts know.")]

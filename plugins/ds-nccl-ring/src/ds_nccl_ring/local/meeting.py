@@ -6,20 +6,18 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ds_core.errors import RefusedError
+from ds_nccl_ring.door import arrivals
 from ds_nccl_ring.roll_call import ranks_said
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
     from ds_nccl_ring.placement import Host
-
-_STRANGER = 5.0
-"""Seconds for someone who connected to say who it is."""
 
 
 def receive(
@@ -31,38 +29,32 @@ def receive(
         A connection to each of them.
 
     Raises:
-        RefusedError: Names the ranks that did not come in time.
+        RefusedError: Names the ranks that did not come in time, or ended.
     """
     found: dict[int, socket.socket] = {}
-    deadline = time.monotonic() + timeout
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+    first, *others = host.ranks
+    with ExitStack() as undo, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
         door.bind(_address(host, token))
         door.listen(len(host.ranks))
-        store.set(f"door/{host.ranks[0]}", "open")
-        while len(found) < len(host.ranks) - 1:
-            door.settimeout(max(0.001, deadline - time.monotonic()))
+        store.set(f"door/{first}", "open")
+        for rank, one in arrivals(door, token, {*others}, time.monotonic() + timeout):
+            found[rank] = undo.enter_context(one)
             try:
-                one, _ = door.accept()
-            except TimeoutError:
-                for other in found.values():
-                    other.close()
-                absent = sorted({*host.ranks[1:]} - {*found})
+                socket.send_fds(one, [b"m"], descriptors)
+            except OSError as error:
                 raise RefusedError(
-                    f"{ranks_said(absent)} on host {host.name} did not come to rank "
-                    f"{host.ranks[0]} within {timeout:g} s.",
-                    mend="See whether they were started, and what they said last.",
-                ) from None
-            one.settimeout(_STRANGER)
-            said = b""
-            with suppress(OSError):
-                said = one.recv(len(token) + 4, socket.MSG_WAITALL)
-            rank = int.from_bytes(said[len(token) :], "big")
-            if said[: len(token)] != token or rank not in host.ranks:
-                one.close()
-                continue
-            socket.send_fds(one, [b"m"], descriptors)
+                    f"Rank {rank} on host {host.name} ended while it joined the group: {error}.",
+                    mend="See what it said last.",
+                ) from error
             one.settimeout(None)
-            found[rank] = one
+        absent = sorted({*others} - {*found})
+        if absent:
+            raise RefusedError(
+                f"{ranks_said(absent)} on host {host.name} did not come to rank {first} within "
+                f"{timeout:g} s.",
+                mend="See whether they were started, and what they said last.",
+            )
+        undo.pop_all()
     return found
 
 
@@ -86,6 +78,7 @@ def come(
             mend="See whether it was started, and what it said last.",
         ) from None
     way = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    descriptors: list[int] = []
     try:
         way.settimeout(timeout)
         way.connect(_address(host, token))
@@ -95,6 +88,8 @@ def come(
             raise ConnectionError("it closed the connection")
     except OSError as error:
         way.close()
+        for descriptor in descriptors:
+            os.close(descriptor)
         raise RefusedError(
             f"Rank {rank} cannot reach rank {first} on host {host.name}: {error}.",
             mend="Containers without a common network are hosts of their own: give each its own "

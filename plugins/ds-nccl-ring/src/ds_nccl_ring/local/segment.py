@@ -55,7 +55,10 @@ def free_memory(root: Path = Path("/")) -> int:
     group = root / "sys/fs/cgroup"
     limit, used = (_lines(group / name) for name in ("memory.max", "memory.current"))
     if limit and used and limit[0].isdigit():
-        free = min(free, max(0, int(limit[0]) - int(used[0])))
+        # Its page cache counts as used, though what is inactive of it is dropped when it is needed.
+        stat = dict(line.split() for line in _lines(group / "memory.stat") if line)
+        taken = int(used[0]) - int(stat.get("inactive_file", 0))
+        free = min(free, max(0, int(limit[0]) - taken))
     return free
 
 
@@ -95,7 +98,11 @@ class Segment:
     def create(cls, ranks: int, chunk: int) -> int:
         """A descriptor of new memory for so many ranks, full of zeros."""
         descriptor = os.memfd_create("ds-ring", os.MFD_CLOEXEC)
-        os.ftruncate(descriptor, cls.size(ranks, chunk))
+        try:
+            os.ftruncate(descriptor, cls.size(ranks, chunk))
+        except BaseException:
+            os.close(descriptor)
+            raise
         return descriptor
 
     def slot(self, rank: int, number: int) -> Tensor:

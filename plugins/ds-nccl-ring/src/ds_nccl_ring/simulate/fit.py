@@ -52,9 +52,10 @@ def points(benchmarks: Sequence[Figures]) -> list[Point]:
     """All times of benchmarks on hosts that are alike.
 
     Raises:
-        RefusedError: A benchmark ran on hosts that are not, or on a single one.
+        RefusedError: A benchmark ran on hosts that are not, or on a single one; or none timed an
+            algorithm that can be simulated.
     """
-    found = []
+    found: list[Point] = []
     for figures in benchmarks:
         if figures.rate is None or len(set(figures.hosts)) != 1:
             raise RefusedError(
@@ -67,6 +68,11 @@ def points(benchmarks: Sequence[Figures]) -> list[Point]:
             for row in figures.rows
             if row.algorithm in ALGORITHMS
         ]
+    if benchmarks and not found:
+        raise RefusedError(
+            "No algorithm that can be simulated was timed.",
+            mend=f"Time some of {', '.join(ALGORITHMS)}.",
+        )
     return found
 
 

@@ -39,14 +39,14 @@ class Outlook(pydantic.BaseModel):
     """Median and worst relative error on figures that the fit had not seen."""
 
     @property
-    def best(self) -> str:
-        """The fastest among algorithms that send exact numbers."""
+    def best(self) -> str | None:
+        """The fastest among algorithms that send exact numbers, where there are any."""
         exact = {
             name: seconds
             for name, seconds in self.seconds.items()
             if not name.startswith("hierarchical-")
         }
-        return min(exact, key=exact.__getitem__)
+        return min(exact, key=exact.__getitem__, default=None)
 
 
 class Clock:

@@ -60,8 +60,9 @@ def remarks(found: Outlook) -> list[str]:
             f"median and {found.left_out['worst']:.1%} at worst (leave one out)."
         )
     seconds, best = found.seconds, found.best
-    said.append(f"Fastest of the exact ones by this model: {best}.")
-    if "hierarchical" in seconds and best != "hierarchical":
+    if best is not None:
+        said.append(f"Fastest of the exact ones by this model: {best}.")
+    if best is not None and "hierarchical" in seconds and best != "hierarchical":
         said.append(
             f"The hierarchical ring takes {seconds['hierarchical'] / seconds[best]:.1f} times as "
             f"long as {best} here."

@@ -125,7 +125,11 @@ class Exchange:
 
         assert self._format is not None
         if part.numel():
-            values = part if part.dtype == torch.float32 else torch.empty(part.shape)
+            values = (
+                part
+                if part.dtype == torch.float32
+                else torch.empty(part.shape, dtype=torch.float32)
+            )
             self._format.decode(torch.frombuffer(data, dtype=torch.uint8), values)
             if values is not part:
                 part.copy_(values)
@@ -139,7 +143,7 @@ class Exchange:
             if self._format is None:
                 contribution = torch.frombuffer(data, dtype=own.dtype)
             else:
-                contribution = torch.empty(own.shape)
+                contribution = torch.empty(own.shape, dtype=torch.float32)
                 self._decode(data, contribution)
             self._reduction.combine(self._total, contribution)
         self._unsummed -= 1

@@ -10,15 +10,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ds_core.errors import RefusedError
+from ds_nccl_ring.door import arrivals
 from ds_nccl_ring.roll_call import ranks_said
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
     from ds_nccl_ring.placement import Placement
-
-_STRANGER = 5.0
-"""Seconds for someone who connected to say who it is."""
 
 
 def connect(
@@ -57,7 +55,11 @@ def connect(
             if peer < rank:
                 found[peer] = _call(store, name, rank, peer, placement, token, deadline, timeout)
         if door is not None:
-            _answer(door, found, {peer for peer in peers if peer > rank}, token, deadline)
+            awaited = {peer for peer in peers if peer > rank}
+            for peer, one in arrivals(door, token, awaited, deadline):
+                found[peer] = one
+                with suppress(OSError):
+                    one.sendall(token)
         absent = [peer for peer in peers if peer not in found]
         if absent:
             hosts = ", ".join(placement.host_of(peer).name for peer in absent)
@@ -148,30 +150,3 @@ def _call(
             "interface.",
         ) from error
     return one
-
-
-def _answer(
-    door: socket.socket,
-    found: dict[int, socket.socket],
-    awaited: set[int],
-    token: bytes,
-    deadline: float,
-) -> None:
-    while awaited and (left := deadline - time.monotonic()) > 0:
-        door.settimeout(left)
-        try:
-            one, _ = door.accept()
-        except TimeoutError:
-            return
-        one.settimeout(_STRANGER)
-        said = b""
-        with suppress(OSError):
-            said = one.recv(len(token) + 4, socket.MSG_WAITALL)
-        rank = int.from_bytes(said[len(token) :], "big")
-        if said[: len(token)] != token or rank not in awaited:
-            one.close()
-            continue
-        with suppress(OSError):
-            one.sendall(token)
-        awaited.discard(rank)
-        found[rank] = one

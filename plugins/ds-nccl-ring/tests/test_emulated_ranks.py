@@ -189,7 +189,8 @@ import os, time
 from ds_nccl_ring.emulated_cluster import EmulatedCluster
 
 with EmulatedCluster(2, 1) as cluster:
-    running = cluster.start(lambda: (print(os.getpid(), flush=True), time.sleep(60)))
+    # In one write: both ranks have the same pipe.
+    running = cluster.start(lambda: (os.write(1, b"%d\\n" % os.getpid()), time.sleep(60)))
     running.results(timeout=60)
 """
 

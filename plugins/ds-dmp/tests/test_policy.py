@@ -460,3 +460,26 @@ def test_lean_memory_beside_dynamic_dtypes(emulated, memory, dtypes):
     total = told["totals"]["all"]
     assert total["now"] < 0.35 * total["float32"]
     assert jobs.snapshot(model) == before
+
+
+def test_layers_of_other_make_are_the_same_with_lean_memory(emulated):
+    class Transposed(nn.Module):
+        def __init__(self, wide, out):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(wide, out) * 0.1)
+
+        def forward(self, x):
+            return x @ self.weight
+
+    class Dropping(nn.Linear):
+        def forward(self, x):
+            return nn.functional.dropout(super().forward(x), 0.5, self.training)
+
+    found = {}
+    for memory in ("standard", "lean"):
+        torch.manual_seed(0)
+        model = nn.Sequential(Transposed(8, 16), nn.ReLU(), Dropping(16, 16), nn.Linear(16, 4))
+        with attach(model, emulated, memory=memory) as session:
+            train(session, 3)
+            found[memory] = dtypes(session), details(session)["layers"][1]["error"]
+    assert found["lean"] == found["standard"] == ({"0": "bf16", "2": "bf16", "3": "bf16"}, 0.0)

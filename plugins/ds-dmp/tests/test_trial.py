@@ -26,6 +26,10 @@ class Clock:
         self.now += 100.0  # whatever the loop does between steps
 
 
+def trial_of(*ways, agree=lambda here: here):
+    return Trial(ways, lambda: None, agree)
+
+
 def run(made, clock, shapes=lambda step: (3,)):
     for step in range(1000):
         if made.over:
@@ -36,21 +40,21 @@ def run(made, clock, shapes=lambda step: (3,)):
 
 def test_the_fastest_way_wins_and_first_steps_do_not_count(monkeypatch):
     clock = Clock(monkeypatch, {ADVISED: 1.0, NONE: 0.8, ALL: 0.7}, first=50.0)
-    verdict = run(Trial([ADVISED, NONE, ALL], lambda: None), clock)
+    verdict = run(trial_of(ADVISED, NONE, ALL), clock)
     assert verdict.way == ALL
     assert verdict.ratio == pytest.approx(0.7)
 
 
 def test_a_small_difference_changes_nothing(monkeypatch):
     clock = Clock(monkeypatch, {ADVISED: 1.0, NONE: 0.98})
-    assert run(Trial([ADVISED, NONE], lambda: None), clock).way == ADVISED
+    assert run(trial_of(ADVISED, NONE), clock).way == ADVISED
 
 
 def test_batches_of_other_shapes_do_not_count(monkeypatch):
     clock = Clock(monkeypatch, {ADVISED: 1.0, NONE: 0.5})
-    made = Trial([ADVISED, NONE], lambda: None)
+    made = trial_of(ADVISED, NONE)
     assert run(made, clock, lambda step: (3 + step % 2,)).way == NONE
-    made = Trial([ADVISED, NONE], lambda: None)
+    made = trial_of(ADVISED, NONE)
     assert run(made, clock, lambda step: (step,)).way == ADVISED, "nothing could be compared"
 
 

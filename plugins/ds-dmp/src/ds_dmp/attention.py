@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import inspect
 import types
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,9 @@ def computes_attention(module: Module) -> bool:
     or in functions and methods that it calls, three levels deep. torch's own modules are known
     otherwise.
     """
-    forward = getattr(type(module).forward, "__wrapped__", type(module).forward)
     if type(module).__module__.startswith("torch.nn.modules"):
         return False
-    names = set(_names(forward, type(module), _DEPTH, set()))
+    names = set(_names(type(module).forward, type(module), _DEPTH, set()))
     return bool(names & _FUSED) or ("softmax" in names and bool(names & _PRODUCTS))
 
 
@@ -45,6 +45,7 @@ def names_randomness(module: Module) -> bool:
 
 
 def _names(function: Any, owner: type, depth: int, seen: set[int]) -> Iterator[str]:
+    function = inspect.unwrap(function)  # what it was before a decorator, or a session, wrapped it
     code = getattr(function, "__code__", None)
     if code is None or id(code) in seen:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ds_core.nested import tensors_in
@@ -56,7 +57,9 @@ class Comparison:
     def _begin(self, session: Session, plan: Plan, step: int) -> None:
         known = _agreed(session, plan)
         if known is None:
-            self._trial = trial.Trial(plan.ways(), session.backend.synchronize)
+            self._trial = trial.Trial(
+                plan.ways(), session.backend.synchronize, partial(_everywhere, session)
+            )
         else:
             plan.settle(known, step)
 
@@ -78,6 +81,13 @@ def _file(session: Session, plan: Plan) -> str:
     info = session.backend.info()
     machine = (info.name, info.arch, torch.__version__, torch.get_num_threads())
     return trial.file_for([*machine, type(session.model).__name__, *plan.identity()])
+
+
+def _everywhere(session: Session, here: bool) -> bool:
+    import torch
+
+    votes = torch.tensor([int(here)], device=session.device)
+    return bool(session.all_reduce(votes, "min").item())
 
 
 def _agreed(session: Session, plan: Plan) -> trial.Verdict | None:

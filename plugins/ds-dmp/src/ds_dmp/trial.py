@@ -35,11 +35,16 @@ class Trial:
     Args:
         ways: To be compared, the advised one first.
         wait: Waits for the device, so that what is timed is over.
+        agree: Whether something is so on all ranks. They take the same way in each step, and end
+            in the same one, though their batches may differ.
     """
 
-    def __init__(self, ways: Sequence[str], wait: Callable[[], None]) -> None:
+    def __init__(
+        self, ways: Sequence[str], wait: Callable[[], None], agree: Callable[[bool], bool]
+    ) -> None:
         self.ways = ways
         self._wait = wait
+        self._agree = agree
         self._seconds: dict[str, list[float]] = {way: [] for way in ways}
         self._start: float | None = None
         self._batch: list[Hashable] = []
@@ -65,16 +70,15 @@ class Trial:
         self._batch.append(shapes)
 
     def step(self) -> None:
-        """All gradients of the step are there."""
-        if self._start is None:
-            return
-        self._wait()
-        seconds = time.perf_counter() - self._start
+        """All gradients of the step are there; it counts if no rank saw a batch of other shapes."""
+        seconds = 0.0
+        if self._start is not None:
+            self._wait()
+            seconds = time.perf_counter() - self._start
         batch, self._batch, self._start = self._batch, [], None
         self._steps += 1
-        if self._first is None:
-            self._first = batch
-        if batch == self._first:
+        self._first = self._first or batch
+        if self._agree(bool(batch) and batch == self._first):
             self._seconds[self.way].append(seconds)
             self._timed += 1
 

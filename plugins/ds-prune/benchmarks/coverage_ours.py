@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ds_core.causes import cause
 from ds_core.errors import DsError
-from ds_core.nested import map_tensors, tensors_in
+from ds_core.nested import tensors_in
 
 RATIO = 0.3
 TOLERANCE = 1e-3
@@ -213,9 +213,9 @@ def _same(model: nn.Module, right: nn.Module, args: Any, kwargs: Any) -> float |
 
 
 def _in_double(model: nn.Module, right: nn.Module, args: Any, kwargs: Any) -> float | str:
-    given = map_tensors(
-        lambda one: one.double() if one.dtype == torch.float32 else one, (args, dict(kwargs))
-    )
+    from ds_prune.surgery.doubled import in_double
+
+    given = in_double((args, dict(kwargs)))
     small, whole, moved = (copy.deepcopy(one).double() for one in (model, right, right))
     with torch.no_grad():
         for parameter in moved.parameters():

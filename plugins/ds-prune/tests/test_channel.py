@@ -1,12 +1,18 @@
 """Channels pruned while a model trains: what remains is small, right and trainable."""
 
+import contextlib
 import copy
 import io
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from ds_prune.plan import Plan
+from ds_prune.timing import timer
+from ds_prune.training import run
+from ds_prune.training.gates import Gates
+from handmade import perceptron
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -239,6 +245,125 @@ def test_a_compiled_model_of_which_no_forward_was_seen_is_refused():
         train(torch.compile(model, backend="eager"), optimizer, 1)
 
 
+def values(model):
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def same(one, two):
+    return all(torch.equal(*both) for both in zip(one, two, strict=True))
+
+
+@pytest.fixture
+def no_room(monkeypatch):
+    """Within it, a function fails."""
+
+    def fails(*args, **options):
+        raise MemoryError("no room")
+
+    @contextlib.contextmanager
+    def within(module, name):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, fails)
+            yield
+
+    return within
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_removal_that_fails_costs_nothing(goes_on, no_room):
+    def trained(end):
+        model, optimizer = make()
+        seen = []
+        with attach(model, optimizer, begin=0, freeze=20, end=end):
+            train(model, optimizer, 29)
+            if end == 30:
+                with (
+                    no_room(run, "copied"),
+                    pytest.raises(DsError, match="no room"),
+                ):
+                    train(model, optimizer, 1, seed=2)
+                optimizer.zero_grad()
+            else:
+                train(model, optimizer, 1, seed=2)
+            seen += values(model)
+            if goes_on and end == 30:
+                train(model, optimizer, 2, seed=3)
+                assert size(model) < size(Net())
+        return seen if goes_on else [*seen, *values(model)]
+
+    assert same(trained(end=30), trained(end=100))
+
+
+def test_times_that_cannot_be_taken_are_left_out(no_room):
+    model, optimizer = make()
+    with attach(model, optimizer, flops=0.5) as session:
+        with no_room(timer, "interleaved"):
+            train(model, optimizer, 32)
+        assert size(model) < size(Net())
+        assert "seconds of a forward" not in details(session)
+        assert details(session)["multiply-adds"]["ratio"] <= 0.5
+
+
+def test_a_state_from_before_the_first_step_begins_anew():
+    model, optimizer = make()
+    with attach(model, optimizer, flops=0.5, begin=5) as session:
+        saved = copy.deepcopy([one.state_dict() for one in (session, model, optimizer)])
+        first = train(model, optimizer, 20)
+        session.load_state_dict(saved[0])
+        model.load_state_dict(saved[1])
+        optimizer.load_state_dict(saved[2])
+        assert train(model, optimizer, 20) == first
+
+
+def test_gates_that_all_open_again_hold_nothing_back():
+    model, structure, _ = perceptron()
+    gates = Gates(dict(model.named_parameters()), structure)
+    first = structure.groups[0]
+    gates.move({first.name: np.arange(first.count) > 3}, 0.5)
+    gates.close()
+    gates.open()
+    gates.move({}, 0.5)
+    gates.close()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    trained = values(model)
+    gates.open()
+    assert same(values(model), trained)
+
+
+class Rigid(nn.Module):
+    """Has the width of its first layer in its code, for batches of more than four tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 16), nn.Linear(16, 16), nn.Linear(16, 2)
+
+    def forward(self, x):
+        h = self.a(x)
+        if x.shape[1] > 4:
+            h = h.reshape(-1, 16).reshape(*x.shape[:2], 16)
+        return self.c(torch.relu(self.b(torch.relu(h))))
+
+
+def test_the_history_ends_with_what_was_really_removed():
+    torch.manual_seed(0)
+    model = Rigid()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with (
+        attach(model, optimizer, ratio=0.5, freeze=4, end=6, save="plan"),
+        pytest.warns(RuntimeWarning, match="left a whole"),
+    ):
+        for _ in range(6):
+            model(torch.randn(4, 5, 6)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    result = Plan.load("plan").result
+    kept = {one["layer"]: one["kept"] for one in result.layers}
+    assert result.history[-1] == (6, kept)
+    assert kept == {"a": 16, "b": 8}
+
+
 # What cannot be done
 
 
@@ -290,6 +415,10 @@ def test_what_cannot_be_done_is_said_in_the_first_step_and_changes_nothing(model
         ({"begin": 10, "end": 5}, "before it begins"),
         ({"freeze": 50, "end": 40}, "freeze"),
         ({"ratio": 0.95}, "min_kept"),
+        ({"round_to": 0}, "'round_to' cannot be 0: .*number from 1 up"),
+        ({"round_to": "measure"}, "'round_to' cannot be 'measure': .*number from 1 up"),
+        ({"save": __file__}, "is no plan, so it is not overwritten"),
+        ({"save": f"{__file__}/plan"}, "no folder that can be written into"),
     ],
 )
 def test_options_that_make_no_sense(options, said):
@@ -312,9 +441,9 @@ def test_distributed_data_parallel_is_refused(tmp_path):
 
 
 def test_a_plan_that_cannot_be_written_costs_the_plan_alone(tmp_path):
-    (tmp_path / "taken").write_text("not a folder")
     model, optimizer = make()
     with attach(model, optimizer, flops=0.5, save=str(tmp_path / "taken")):
+        (tmp_path / "taken").write_text("not a folder")
         with pytest.raises(ConfigError, match="taken"):
             train(model, optimizer, 31)
         assert size(model) < size(Net())

@@ -140,6 +140,8 @@ def test_what_cannot_be_done_changes_nothing(model):
     refused(model, "magnitude", criterion="magnitud", error=UnknownNameError)
     refused(model, "flops", flops=2.0, error=ConfigError)
     refused(model, "at least one of", flops=None, error=ConfigError)
+    for multiple in (0, -8, 2.5, "measure"):
+        refused(model, "round_to.*number from 1 up", round_to=multiple, error=ConfigError)
     refused(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), "no channel that could go")
     with ds.attach(model, config={}):
         refused(model, "attached to a session")
@@ -290,6 +292,7 @@ def test_the_command_prunes_saves_and_exports(tmp_path):
         (("ds_core.testing.jobs:Nothing", "--ratio", "0.5", "--input", "4x8"), "Nothing"),
         (("ds_core.testing.jobs:Mlp", "--input", "4x8"), "at least one of"),
         (("ds_core.testing.jobs:Mlp", "--ratio", "0.5", "--input", "4x8", "--round-to", "x"), "x"),
+        (("ds_core.testing.jobs:Mlp", "--ratio", "0.5", "--input", "4x8", "--round-to", "0"), "0"),
         (("ds_core.testing.jobs:Mlp", "--ratio", "0.5", "--input", "4x9"), "inputs"),
     ],
 )

@@ -52,6 +52,7 @@ class Channel(Pruner):
     def ds_session_start(self, session: Session) -> None:
         """Refuse what could only fail later."""
         from ds_prune.importance.installed import make_criterion
+        from ds_prune.training.agreement import tells
 
         if process_group(session.model) is not None:
             raise RefusedError(
@@ -65,6 +66,10 @@ class Channel(Pruner):
             from ds_prune.picture import check
 
             check(self.config.picture)
+        if self.config.save is not None and tells():
+            from ds_prune.surgery.folder import check_place
+
+            check_place(self.config.save)
         self._schedule = self._steps(session.total_steps)
 
     @hookimpl
@@ -103,7 +108,8 @@ class Channel(Pruner):
             session.model_changed()
         session.rest(self)
         if run is not None:
-            run.write(session.model, self._result)
+            self._result = run.timed(session, self._result)
+            run.tell(session.model, self._result)
 
     @hookimpl
     def ds_model_changed(self, session: Session, model: Module) -> None:
@@ -178,9 +184,7 @@ class Channel(Pruner):
         from ds_prune.report import Result
 
         self._waiting, self._result = state["run"], None
-        if self._waiting is None:
-            return
-        if self._waiting["over"] is not None:
+        if self._waiting is not None and self._waiting["over"] is not None:
             self._result, self._waiting = Result.model_validate(self._waiting["over"]), None
             self._run = None
         elif self._run is not None:

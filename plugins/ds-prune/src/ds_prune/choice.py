@@ -14,7 +14,7 @@ from ds_core.errors import RefusedError
 from ds_prune.lots import Lot, RoundTo, make_lots
 from ds_prune.structure import Kept, Structure
 from ds_prune.tally import Tally
-from ds_prune.target import Target
+from ds_prune.target import ROUNDING, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,9 +26,6 @@ Scope = Literal["global", "layer"]
 
 _STRIDE = 0.05
 """Of the whole model's cost: after so much is saved, what atoms save is looked at anew."""
-
-_ROUNDING = 1e-12
-"""A product of a share is off by less: what is asked for exactly holds."""
 
 _NOUNS = {"flops": "multiply-adds", "params": "parameters", "latency": "time"}
 
@@ -148,7 +145,7 @@ class _Costs:
 
     def bound(self, kind: str) -> float:
         """What `kind` may cost at most."""
-        return self._shares[kind] * self._whole[kind] * (1 + _ROUNDING)
+        return self._shares[kind] * self._whole[kind] * (1 + ROUNDING)
 
     def hold(self, steps: Ints) -> bool:
         """Whether nothing costs more than it may."""

@@ -52,7 +52,6 @@ def prune(
     shape: str | None,
     batch: int,
     data: Path | None,
-    round_to: str,
     output: Path | None,
     exports: tuple[Path, ...],
     as_json: bool,
@@ -65,14 +64,10 @@ def prune(
     """
     # Imported when it is used, so that completing and help answer at once.
     from ds_core.cli.output import echo_json
-    from ds_core.errors import ConfigError
     from ds_prune import one_shot
     from ds_prune.analysis.undisturbed import silent
     from ds_prune.exporting import export
 
-    multiple: Any = int(round_to) if round_to.isdigit() else round_to
-    if multiple not in ("auto", "measured") and not isinstance(multiple, int):
-        raise ConfigError(f"--round-to {round_to!r} is neither a number nor auto nor measured.")
     built, source = _build(model, classes, weights)
     inputs = _inputs(model, source, built, shape, batch)
     plan = one_shot.prune(
@@ -80,7 +75,6 @@ def prune(
         inputs,
         source=source,
         data=_batches(data, inputs) if data is not None else (),
-        round_to=multiple,
         **options,
     )
     if output is not None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 RoundTo = int | Mapping[str, int] | Literal["auto"]
 """Of what the numbers of channels that remain are multiples: for all groups, or by name. `auto`: of
-8, which kernels on most devices are made for, and of an eighth of what narrower groups have."""
+8, which kernels on most devices are made for, and in narrower groups of the largest power of two
+that is no more than an eighth of them."""
 
 _AUTO = 8
 

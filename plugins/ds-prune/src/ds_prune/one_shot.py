@@ -9,9 +9,9 @@ from ds_core.errors import ConfigError, RefusedError
 from ds_core.subjects import process_group, unwrapped
 from ds_prune.choice import Scope, choose
 from ds_prune.importance.installed import make_criterion
-from ds_prune.lots import RoundTo, check_normalised, step_of
+from ds_prune.lots import check_normalised, step_of
 from ds_prune.report import Result, copied, measure_both
-from ds_prune.target import Target
+from ds_prune.target import Multiple, Target, multiple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ def prune(
     data: Iterable[Any] = (),
     loss: Loss | None = None,
     recover: Collection[Recovery] = _RECOVER,
-    round_to: RoundTo | Literal["measured"] = "auto",
+    round_to: Multiple = "auto",
     scope: Scope = "global",
     normalised: bool = False,
     optimizers: Optimizer | tuple[Optimizer, ...] = (),
@@ -105,6 +105,10 @@ def prune(
         layers=dict(layers or {}),
         min_kept=min_kept,
     )
+    try:
+        round_to = multiple(round_to)
+    except ValueError as error:
+        raise ConfigError(f"round_to cannot be {round_to!r}: {error}.") from None
     model = unwrapped(model)
     _check(model)
     args, kwargs = _arguments(example_inputs)
@@ -195,7 +199,7 @@ def _choose(
     criterion: Criterion,
     target: Target,
     batch: tuple[tuple[Any, ...], dict[str, Any]],
-    round_to: RoundTo | Literal["measured"],
+    round_to: Multiple,
     scope: Scope,
     normalised: bool,
 ) -> Kept:

@@ -24,8 +24,8 @@ class Result(pydantic.BaseModel):
     multiply_adds: tuple[int, int]
     """Of one forward of the example inputs."""
     seconds: tuple[float, float] | None
-    """Medians of the same forward, in evaluation mode, timed in turns; None where the whole model
-    could not be copied."""
+    """The shortest of several of that forward, in evaluation mode, timed in turns; None where the
+    whole model could not be copied, or one of them not be timed."""
     error: float
     """Largest relative error of the outputs in the proof."""
     layers: list[dict[str, Any]]
@@ -94,14 +94,21 @@ def measure_both(
     small: Module,
     batch: tuple[tuple[Any, ...], Mapping[str, Any]],
 ) -> tuple[float, float] | None:
-    """Seconds of one forward of each in evaluation mode, in turns; None without the whole one."""
+    """Seconds of one forward of each in evaluation mode, in turns.
+
+    None without the whole one, and where either fails, as for lack of memory: no reason to lose
+    what was removed.
+    """
     from ds_prune.surgery.undisturbed import undisturbed
     from ds_prune.timing.timer import Run, interleaved
 
     if whole is None:
         return None
-    with undisturbed(whole), undisturbed(small):
-        before, after = interleaved(backend)([Run(whole, *batch), Run(small, *batch)])
+    try:
+        with undisturbed(whole), undisturbed(small):
+            before, after = interleaved(backend)([Run(whole, *batch), Run(small, *batch)])
+    except Exception:
+        return None
     return before, after
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -14,6 +14,23 @@ Removed = Annotated[float, pydantic.Field(ge=0, lt=1)]
 
 ROUNDING = 1e-9
 """Shares are decimal fractions, of which binary ones miss whole numbers by as little."""
+
+Multiple = int | Literal["auto", "measured"]
+"""Of what widths of shrunken layers are a multiple. `auto`: of 8, and of less in narrow layers;
+`measured`: of what the device makes use of."""
+
+
+def multiple(value: Any) -> Multiple:
+    """What widths are to be a multiple of.
+
+    Raises:
+        ValueError: They cannot be, as a clause.
+    """
+    if value == "auto" or value == "measured":
+        return value  # type: ignore[no-any-return]
+    if not str(value).isdecimal() or not int(value):
+        raise ValueError("it is neither a number from 1 up nor 'auto' nor 'measured'")
+    return int(value)
 
 
 class Target(Options):

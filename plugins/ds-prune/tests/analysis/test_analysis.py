@@ -297,3 +297,29 @@ def test_too_many_ways_are_refused():
 
     with pytest.raises(RefusedError, match="branches on the values"):
         analyse(Many(), (torch.randn(2, 5, 6), with_gaps()))
+
+
+@pytest.mark.parametrize("calls", range(5))
+def test_what_the_example_does_is_found_however_often_it_is_run(calls):
+    idiom = BY_NAME["counts its calls"]
+    model, (x,) = idiom.seeded(), idiom.inputs()
+    model.calls.fill_(calls)
+    expected = Analysis(model, (x,)).reference({})[0]
+    assert int(model.calls) == calls
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), expected)
+
+
+def test_a_condition_on_what_was_written_into_a_part_is_refused():
+    class Written(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 2)
+
+        def forward(self, x):
+            out = torch.zeros(2, len(x), 8)
+            out[0] = self.a(x)
+            return self.b(out[0] if out.sum() > 0 else out[0] * 2)
+
+    with pytest.raises(RefusedError, match="branches on the values"):
+        analyse(Written(), (torch.randn(3, 6),))

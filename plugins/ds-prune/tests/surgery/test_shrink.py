@@ -384,3 +384,44 @@ def test_every_way_through_a_forward_is_proved():
     outcome = shrink(model, analysis, half(analysis.structure), args)
     assert outcome.cut == ("b",)
     assert "forward fails" in outcome.left["a"]
+
+
+@pytest.mark.parametrize("tolerance", [None, 1e-9])
+def test_normalisations_without_weights_have_their_sizes_on_every_way(tolerance):
+    class Branching(nn.Module):
+        """On the other way, which in float32 is not reached within 1e-9, there is one more."""
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.c = nn.Linear(6, 8), nn.Linear(8, 2)
+            self.all = nn.LayerNorm(8, elementwise_affine=False)
+            self.gaps = nn.LayerNorm(8, elementwise_affine=False)
+
+        def forward(self, x, mask):
+            h = self.all(self.a(x))
+            return self.c(h if mask.all() else self.gaps(h + 1))
+
+    torch.manual_seed(0)
+    model, args = Branching().eval(), (torch.randn(2, 5, 6), torch.ones(2, 5, dtype=torch.bool))
+    analysis = Analysis(model, args)
+    outcome = shrink(model, analysis, half(analysis.structure), args, tolerance=tolerance)
+    assert outcome.cut == ("a",)
+    assert model.all.normalized_shape == model.gaps.normalized_shape == (4,)
+    outcome.removal.undo()
+    assert model.all.normalized_shape == model.gaps.normalized_shape == (8,)
+
+
+def test_the_reason_is_what_was_found_first():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 8), nn.Linear(8, 2)
+
+        def forward(self, x):
+            h = self.a(x) * self.a.weight.shape[0]
+            return self.b(h).to(torch.float32)  # also where the rest is in double precision
+
+    model, args = Scaled().eval(), (torch.randn(4, 3),)
+    analysis = Analysis(model, args)
+    outcome = shrink(model, analysis, half(analysis.structure), args)
+    assert "is off by" in outcome.left["a"]

@@ -105,12 +105,11 @@ class Analysis:
             (*captures[0].notes, *_random(captures[0]), *_branched(captures), *_unsized(flow)),
         )
         flow.values.clear()
-        own, *others = [Reference(model, captured, flow, atoms) for captured in captures]
-        self._reference = own
-        self.ways = tuple(
-            Way(captured.answers, reference, self._inputs)
-            for captured, reference in zip(captures[1:], others, strict=True)
-        )
+        self._own, *others = [
+            Way(captured.answers, Reference(model, captured, flow, atoms), self._inputs)
+            for captured in captures
+        ]
+        self.ways = tuple(others)
 
     def reference(
         self,
@@ -122,14 +121,12 @@ class Analysis:
 
         Without inputs, the example inputs are used.
         """
-        if args is None and kwargs is None:
-            args, kwargs = self._inputs
-        return self._reference.outputs(kept, args or (), kwargs)
+        return self._own.reference(kept, args, kwargs)
 
 
 @dataclass(frozen=True)
 class Way:
-    """One that a forward takes only where its inputs or buffers have other values.
+    """One through a forward; all but the first are for other values of its inputs or buffers.
 
     Attributes:
         answers: To the conditions on which it branches.

@@ -29,7 +29,7 @@ def capture(model: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
             of its data in a way that cannot be followed.
     """
     inputs = (tuple(args), dict(kwargs))
-    with untouched(model), evaluating(model), silent():
+    with evaluating(model), silent():
         try:
             return (exported(model, inputs),)
         except Exception as error:
@@ -49,7 +49,7 @@ def _try_out(model: Module, inputs: Arguments) -> None:
     import torch
 
     try:
-        with torch.no_grad():
+        with untouched(model), torch.no_grad():
             model(*clones(inputs[0]), **clones(inputs[1]))
     except Exception as error:
         raise RefusedError(

@@ -12,6 +12,7 @@ from ds_prune.analysis.fixed import FixedNumbers
 from ds_prune.analysis.graph import ROOT, Arguments, Capture, ancestors, first_names
 from ds_prune.analysis.inlining import Inlined
 from ds_prune.analysis.questions import Answers, Hearing, answering
+from ds_prune.analysis.undisturbed import untouched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,9 +31,11 @@ def exported(model: Module, inputs: Arguments, answers: Answers | None = None) -
     heard, numbers = _Heard(), FixedNumbers(model)
     with heard.listening():
         flattened = _flattened(model, heard, numbers, answers)
-        program = torch.export.export(flattened, *inputs, strict=False)
-        if numbers.forget_changed():
+        with untouched(model):
             program = torch.export.export(flattened, *inputs, strict=False)
+        if numbers.forget_changed():
+            with untouched(model):
+                program = torch.export.export(flattened, *inputs, strict=False)
     unread = _keep_unread(program.graph_module.graph, heard.counts)
     flat = Inlined(program.graph_module)
     constants = dict(flat.attributes)

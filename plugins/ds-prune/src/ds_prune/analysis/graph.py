@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ds_prune.analysis.aliasing import bases, written_into
 from ds_prune.analysis.questions import Answers, Question
 
 if TYPE_CHECKING:
@@ -92,16 +93,21 @@ def _drops_nothing(node: Node) -> bool:
 
 
 def ancestors(nodes: Iterable[Any]) -> set[Any]:
-    """Nodes from which others are computed, and these."""
+    """Nodes from which others are computed, and these; also by what is written into their parts."""
     import torch
 
     found: set[Any] = set()
     waiting = [node for node in nodes if isinstance(node, torch.fx.Node)]
+    writers: dict[Any, list[Any]] = {}
+    for node in waiting[0].graph.nodes if waiting else ():
+        part = written_into(node)
+        for whole in () if part is None else (part, *bases(part)):
+            writers.setdefault(whole, []).append(node)
     while waiting:
         node = waiting.pop()
         if node not in found:
             found.add(node)
-            waiting += node.all_input_nodes
+            waiting += [*node.all_input_nodes, *writers.get(node, ())]
     return found
 
 

@@ -12,6 +12,7 @@ from ds_core.nested import map_tensors, tensors_in
 from ds_prune.analysis.graph import ROOT, Arguments, Capture, first_names, states
 from ds_prune.analysis.inlining import Inlined
 from ds_prune.analysis.refusal import branches, depends_on_data
+from ds_prune.analysis.undisturbed import untouched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +39,8 @@ def recorded(model: Module, inputs: Arguments, why: str) -> Capture:
     modes: tuple[Literal["fake", "real"], ...] = ("fake", "real")
     for mode in modes:
         try:
-            return _recorded(model, inputs, mode, why)
+            with untouched(model):
+                return _recorded(model, inputs, mode, why)
         except Exception as error:
             if depends_on_data(error):
                 raise branches(model, error) from error

@@ -9,6 +9,7 @@ from ds_prune.analysis.exporting import exported
 from ds_prune.analysis.graph import Arguments, Capture, ancestors
 from ds_prune.analysis.questions import Answers, answering, objects
 from ds_prune.analysis.refusal import branches
+from ds_prune.analysis.undisturbed import untouched
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -71,7 +72,7 @@ def _computed(model: Module, inputs: Arguments, answers: Answers) -> Answers:
     """Run a forward with these answers, and the true ones besides; all that it was told."""
     import torch
 
-    with torch.no_grad(), answering(answers) as heard:
+    with untouched(model), torch.no_grad(), answering(answers) as heard:
         model(*clones(inputs[0]), **clones(inputs[1]))
     return heard.answers
 

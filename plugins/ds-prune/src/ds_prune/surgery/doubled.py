@@ -21,21 +21,26 @@ def doubled(model: Module) -> Iterator[None]:
     the outputs of two ways to compute the same are far apart. Those of float64 hardly ever do.
     Own values and gradients come back bit for bit.
     """
-    import torch
-
     own: list[tuple[Tensor, Tensor, Tensor | None]] = []
     try:
-        for tensor in (*model.parameters(), *model.buffers()):
-            if tensor.dtype == torch.float32:
-                own.append((tensor, tensor.data, tensor.grad if tensor.is_leaf else None))
-                tensor.grad = None
-                tensor.data = tensor.data.double()
+        for tensor in singles(model):
+            own.append((tensor, tensor.data, tensor.grad if tensor.is_leaf else None))
+            tensor.grad = None
+            tensor.data = tensor.data.double()
         yield
     finally:
         for tensor, data, grad in own:
             tensor.grad = None
             tensor.data = data
             tensor.grad = grad
+
+
+def singles(model: Module) -> list[Tensor]:
+    """Parameters and buffers of float32."""
+    import torch
+
+    tensors = (*model.parameters(), *model.buffers())
+    return [tensor for tensor in tensors if tensor.dtype == torch.float32]
 
 
 def in_double(inputs: Any) -> Any:

@@ -111,11 +111,7 @@ def write(folder: Path, plan: PlanFile, weights: Mapping[str, Tensor] | None) ->
         ConfigError: Something else is there, or it cannot be written; nothing is left then.
     """
     folder = folder.absolute()
-    if folder.exists() and not _replaceable(folder):
-        raise ConfigError(
-            f"{str(folder)!r} is there and is no plan, so it is not overwritten.",
-            mend="Choose another name.",
-        )
+    check_place(folder)
     mark = secrets.token_hex(4)
     fresh, old = (folder.with_name(f".{folder.name}.{mark}.{end}") for end in ("new", "old"))
     try:
@@ -142,6 +138,27 @@ def write(folder: Path, plan: PlanFile, weights: Mapping[str, Tensor] | None) ->
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def check_place(folder: Path) -> None:
+    """Whether a plan may be written there.
+
+    Raises:
+        ConfigError: Something else is there, or the folder around it is none to write into.
+    """
+    folder = folder.absolute()
+    if folder.exists() and not _replaceable(folder):
+        raise ConfigError(
+            f"{str(folder)!r} is there and is no plan, so it is not overwritten.",
+            mend="Choose another name.",
+        )
+    around = next(one for one in folder.parents if one.exists())
+    if not around.is_dir() or not os.access(around, os.W_OK):
+        raise ConfigError(
+            f"The plan cannot be written to {str(folder)!r}: {str(around)!r} is no folder that can "
+            "be written into.",
+            mend="Check the path and its permissions.",
+        )
 
 
 def read(folder: Path) -> tuple[PlanFile, dict[str, Tensor] | None]:

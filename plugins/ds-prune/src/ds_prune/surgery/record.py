@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -79,15 +79,10 @@ class Record:
             own = kept.setdefault(name, {})
             for dim, index in dims.items():
                 own[dim] = own[dim][index] if dim in own else index
-        changes = {(one.module, one.attribute): one for one in self.attributes}
-        for one in later.attributes:
-            place = (one.module, one.attribute)
-            old = changes[place].old if place in changes else one.old
-            changes[place] = Change(*place, old, one.new)
         return Record(
             {name: (old, later.shapes[name][1]) for name, (old, _) in self.shapes.items()},
             kept,
-            tuple(one for one in changes.values() if one.old != one.new),
+            merged((*self.attributes, *later.attributes)),
             tuple(dict.fromkeys((*self.attention, *later.attention))),
         )
 
@@ -116,6 +111,16 @@ class Record:
             )
             if after != expected:
                 raise _contradicts(where, f"{name!r} would have shape {expected}, not {after}")
+
+
+def merged(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """One change for each attribute, from what it was first to what it is last."""
+    found: dict[tuple[str, str], Change] = {}
+    for one in changes:
+        place = (one.module, one.attribute)
+        old = found[place].old if place in found else one.old
+        found[place] = Change(*place, old, one.new)
+    return tuple(one for one in found.values() if one.old != one.new)
 
 
 def _contradicts(where: str, what: str) -> ConfigError:

@@ -13,7 +13,7 @@ from ds_prune.surgery.candidates import Site, sites
 from ds_prune.surgery.ledger import Ledger
 from ds_prune.surgery.optimizer_state import check_optimizers
 from ds_prune.surgery.own_attributes import derived_attributes, follow_input, loses_heads
-from ds_prune.surgery.record import Change, Record, Value
+from ds_prune.surgery.record import Change, Record, Value, merged
 from ds_prune.surgery.slicing import (
     check_memory,
     checked,
@@ -82,8 +82,9 @@ class Removal:
         old = plain(vars(target)[attribute])
         if old != value:
             self._ledger.set(target, attribute, value)
-            change = Change(module, attribute, old, value)
-            self.record = replace(self.record, attributes=(*self.record.attributes, change))
+            # One that follows inputs is set anew on each way through the forward.
+            changes = merged((*self.record.attributes, Change(module, attribute, old, value)))
+            self.record = replace(self.record, attributes=changes)
 
     def prune_attention(self, module: str) -> None:
         """Let a `torch.nn.MultiheadAttention` have fewer heads."""

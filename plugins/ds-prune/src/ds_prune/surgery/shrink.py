@@ -12,7 +12,7 @@ from ds_core.causes import cause
 from ds_core.errors import DsError
 from ds_core.nested import tensors_in
 from ds_prune.structure import Group, Kept, Structure
-from ds_prune.surgery.doubled import doubled, in_double
+from ds_prune.surgery.doubled import doubled, in_double, singles
 from ds_prune.surgery.narrowing import Attempt, Narrowing
 from ds_prune.surgery.proof import Proof, prove
 from ds_prune.surgery.removal import Choice, Removal, apply_record, remove
@@ -174,14 +174,15 @@ def shrink(
             return Attempt(None, f"the model's forward fails ({cause(error)})", kinds, sure)
         finally:
             removal.undo()
-        if not proof.holds and isfinite(proof.error):
-            proof = again(chosen, choice) or proof
-        if not proof.holds:
-            return Attempt(None, proof.against, kinds, sure)
-        return Attempt(_Made(removal.record, proof.error), kinds=kinds)
+        made = None
+        if proof.holds:
+            made = _Made(removal.record, proof.error)
+        elif isfinite(proof.error) and singles(model):
+            made = again(chosen, choice)
+        return Attempt(made, proof.against, kinds, sure)
 
-    def again(chosen: Kept, choice: Choice) -> Proof | None:
-        """The same in double precision; None where the model or its graph cannot do that."""
+    def again(chosen: Kept, choice: Choice) -> _Made | None:
+        """The same with float64 in place of float32; None where that proves nothing either."""
         wide = in_double(given)
         try:
             with doubled(model):
@@ -189,11 +190,12 @@ def shrink(
                     right = [one.reference(chosen, *wide) for one in ways]
                 removal = remove(model, structure, chosen, (), choice)
                 try:
-                    return compared(removal, wide, right)
+                    proof = compared(removal, wide, right)
                 finally:
                     removal.undo()
-        except Exception:
+        except Exception:  # the model, or its graph, does not compute in float64
             return None
+        return _Made(removal.record, proof.error) if proof.holds else None
 
     groups = {group.name: group for group in structure.groups if group.name in wanted}
     families = {name: _family(model, group) for name, group in groups.items()}

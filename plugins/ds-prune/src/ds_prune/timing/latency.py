@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SHARES = (1 / 8, 1 / 3, 2 / 3, 1)
 """Of a layer's width, at which it is measured."""
 
-_FORMAT = "1"
+_FORMAT = "2"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,13 +37,35 @@ def agree_on_masks(
     }
 
 
+def agree_on_cut(session: Session, wanted: Kept, cut: Collection[str]) -> tuple[set[str], bool]:
+    """Groups that every rank could cut, as each proves it by its own batch.
+
+    Args:
+        session: Of this rank.
+        wanted: What was to be cut, the same on all ranks.
+        cut: What could be cut on this one.
+
+    Returns:
+        Their names, and whether no rank cut others.
+    """
+    could = np.array([name in cut for name in wanted], np.float64)
+    every, none = _reduced(session, [could, -could], "min")
+    agreed = {name for name, one in zip(wanted, every, strict=True) if one}
+    return agreed, bool((every == -none).all())
+
+
+def tells() -> bool:
+    """Whether this rank writes files; all of them would write the same."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _reduced(
     session: Session, arrays: list[NDArray[np.float64]], op: str
 ) -> list[NDArray[np.float64]]:
     import torch
 
-    if not arrays:
-        return []
+    if not any(map(len, arrays)):
+        return arrays
     wide = session.device.type not in ("mps", "hpu", "npu")
     dtype: Any = torch.float64 if wide else torch.float32
     tensor = torch.from_numpy(np.concatenate(arrays)).to(session.device, dtype)

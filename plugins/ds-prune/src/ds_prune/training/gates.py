@@ -53,14 +53,14 @@ class Gates:
         """Put the factors on the weights; what they were is kept beside."""
         import torch
 
-        if not self._factors:
-            return
         weights = [self._tensors[name] for name in self._factors]
         if self._dense.keys() != self._factors.keys():
             self._dense = {
                 name: torch.empty_like(weight, requires_grad=False)
                 for name, weight in zip(self._factors, weights, strict=True)
             }
+        if not weights:
+            return
         with torch.no_grad():
             torch._foreach_copy_(list(self._dense.values()), weights)
             torch._foreach_mul_(weights, list(self._factors.values()))

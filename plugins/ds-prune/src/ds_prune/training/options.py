@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from ds_core.components import Options
-from ds_prune.target import Removed, Share, Target
+from ds_prune.target import Multiple, Removed, Share, Target, multiple
 
 
 class ChannelOptions(Options):
@@ -38,7 +38,7 @@ class ChannelOptions(Options):
     normalised: bool = False
     """Take channels whose statistics a LayerNorm takes together, too: the model changes by more
     than what they carry."""
-    round_to: Literal["auto", "measured"] | pydantic.PositiveInt = "auto"
+    round_to: Annotated[Multiple, pydantic.BeforeValidator(multiple)] = "auto"
     """Of what widths of shrunken layers are a multiple. `auto`: of 8, and of less in narrow layers;
     `measured`: of what the device makes use of."""
     begin: int = pydantic.Field(default=0, ge=0)
@@ -55,9 +55,10 @@ class ChannelOptions(Options):
     tolerance: float | None = pydantic.Field(default=None, gt=0)
     """Largest relative error of the small model's outputs in the proof; by their dtype without."""
     save: Path | None = None
-    """Folder to which the plan is written when channels are removed."""
+    """Folder to which rank 0 writes the plan when channels are removed."""
     picture: Path | None = None
-    """File that shows what was kept of each layer over the training: .html, .svg or .png."""
+    """File in which rank 0 shows what was kept of each layer over the training: .html, .svg or
+    .png."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> ChannelOptions:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from ds_prune.importance.installed import make_criterion
 from ds_prune.lots import RoundTo, check_normalised, step_of
 from ds_prune.report import Result, copied, layers_of, measure_both, reasons_of
 from ds_prune.structure import Kept
-from ds_prune.training.agreement import agree_on_masks, agree_on_scores
+from ds_prune.training.agreement import agree_on_cut, agree_on_masks, agree_on_scores, tells
 from ds_prune.training.gates import Gates
 from ds_prune.training.schedule import Schedule
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from ds_core.session import Session
+    from ds_prune.surgery.shrink import Outcome
     from ds_prune.training.inputs import Batch
     from ds_prune.training.options import ChannelOptions
 
@@ -62,6 +65,7 @@ class PruningRun:
         self._step = 0
         self._history: list[tuple[int, dict[str, int]]] = []
         self._open = False
+        self._beginning = copy.deepcopy(self.state_dict())
         self._check()
 
     def _measure(self, session: Session) -> tuple[Any, RoundTo]:
@@ -105,27 +109,31 @@ class PruningRun:
 
     def before_step(self, first: bool) -> None:
         """Give the optimizer the dense weights; `first` of a batch's optimizers shows gradients."""
-        if not self._open:
-            self._gates.open()
-            self._open = True
+        self.give_back()
         if first and self._step < self._schedule.freeze:
             self._criterion.observe(self._tensors, self.structure)
 
     def after_step(self, session: Session, counts: bool) -> Result | None:
         """Choose, move gates and put them on the weights; or remove for good, and say what."""
-        if counts:
-            self._step += 1
-            schedule = self._schedule
-            if schedule.due(self._step):
-                self._kept = self._best(session)
-            if self._step > schedule.begin and self._step % schedule.every == 0:
-                self._gates.move(self._kept, self._options.decay)
-                self._remember()
-        self._open = False
-        if counts and self._step >= self._schedule.end:
-            return self._remove(session)
-        self._gates.close()
-        return None
+        result = None
+        try:
+            if counts:
+                result = self._proceed(session)
+        finally:
+            if result is None:  # also where it failed, so that training may go on
+                self._gates.close()
+                self._open = False
+        return result
+
+    def _proceed(self, session: Session) -> Result | None:
+        self._step += 1
+        schedule = self._schedule
+        if schedule.due(self._step):
+            self._kept = self._best(session)
+        if self._step > schedule.begin and self._step % schedule.every == 0:
+            self._gates.move(self._kept, self._options.decay)
+            self._remember()
+        return self._remove(session) if self._step >= schedule.end else None
 
     def _best(self, session: Session) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
         scores = self._criterion.scores(self._tensors, self.structure)
@@ -157,42 +165,63 @@ class PruningRun:
         self._history.append((self._step, counts))
 
     def _remove(self, session: Session) -> Result:
+        with session.plainly():
+            self._whole = copied(session.model)
+            self._outcome = self._cut(session)
+        self._kept = dict(self._outcome.kept)
+        self._remember()
+        result = Result.of(self.structure, self._outcome, None, self._history, self._left)
+        self._outcome.removal.commit()
+        return result
+
+    def _cut(self, session: Session) -> Outcome:
+        """Remove what every rank proves by its own batch."""
         from ds_prune.surgery.shrink import shrink
 
-        model, (args, kwargs) = session.model, self._batch
-        if not self._kept:
-            self._kept = self._best(session)
-        with session.plainly():
-            whole = copied(model)
+        wanted: Kept = self._kept
+        left: dict[str, str] = {}
+        while True:
             outcome = shrink(
-                model,
+                session.model,
                 self._analysis,
-                self._kept,
-                args,
-                kwargs,
+                wanted,
+                *self._batch,
                 session.optimizers,
                 tolerance=self._options.tolerance,
             )
-            outcome.removal.commit()
-            seconds = measure_both(session.backend, whole, model, self._batch)
-        self._open = True
-        if outcome.left:
-            warn(
-                f"pruner 'channel' left {', '.join(outcome.left)} whole, which were to shrink: "
-                f"{'; '.join(sorted(set(outcome.left.values())))}."
-            )
-        self._remember()
-        result = Result.of(self.structure, outcome, seconds, self._history, self._left)
-        self._record = outcome.removal.record
-        return result
+            try:
+                agreed, alike = agree_on_cut(session, wanted, outcome.kept)
+            except BaseException:
+                outcome.removal.undo()
+                raise
+            left |= outcome.left
+            if alike:
+                return replace(outcome, left=left)
+            outcome.removal.undo()
+            left |= dict.fromkeys(outcome.kept.keys() - agreed, "not all ranks could prove it")
+            wanted = {name: mask for name, mask in wanted.items() if name in agreed}
 
-    def write(self, model: Module, result: Result) -> None:
-        """Keep what was removed where the options say."""
-        options = self._options
+    def timed(self, session: Session, result: Result) -> Result:
+        """The same with the seconds of both models, where that can be measured."""
+        with session.plainly():
+            seconds = measure_both(session.backend, self._whole, session.model, self._batch)
+        return result.model_copy(update={"seconds": seconds})
+
+    def tell(self, model: Module, result: Result) -> None:
+        """Say what was not removed, and keep what was where the options say."""
+        options, left = self._options, self._outcome.left
+        if left:
+            warn(
+                f"pruner 'channel' left {', '.join(left)} whole, which were to shrink: "
+                f"{'; '.join(sorted(set(left.values())))}."
+            )
+        if not tells():
+            return
         if options.save is not None:
             from ds_prune.plan import Plan
 
-            Plan.of(model, self._record, result=result).save(options.save)
+            record = self._outcome.removal.record
+            Plan.of(model, record, result=result).save(options.save)
         if options.picture is not None:
             from ds_prune.picture import draw
 
@@ -231,8 +260,10 @@ class PruningRun:
             "history": [[step, dict(counts)] for step, counts in self._history],
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+    def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
+        """Take back what `state_dict` returned; None is what it was before the first step."""
+        state = copy.deepcopy(self._beginning) if state is None else state
+        self._open = False
         self._step = state["step"]
         self._kept = {name: np.array(mask, np.bool_) for name, mask in state["kept"].items()}
         self._gates.load_state_dict(state["gates"])

@@ -40,6 +40,8 @@ has cast are not kept for a second use.
 
 from __future__ import annotations
 
+import atexit
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +63,9 @@ _DEFAULTS: dict[str, Any] = {
     "reduce_ops": ("sum", "avg", "min", "max", "product"),
     "faults": Faults(),
 }
+
+_REST = 0.1
+"""Seconds at the end of a process."""
 
 _made: tuple[SimulatedDevice, dict[str, Any]] | None = None
 
@@ -111,6 +116,9 @@ def simulated_device(
 
     device = register(name, **settings)
     _made = device, settings
+    # Autograd's thread of the device lets go of tensors a moment after `backward` has returned. One
+    # that asks for the interpreter's lock once the interpreter ends is cut off, and torch aborts.
+    atexit.register(time.sleep, _REST)
     return device
 
 

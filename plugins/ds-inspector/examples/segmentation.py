@@ -185,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=8, help="recorded of each version")
     parser.add_argument("--rounds", type=int, default=20, help="in which all versions are timed")
     options = parser.parse_args(arguments)
+    options.output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(1)
     model = segmentation()
     image = torch.randn(1, 3, options.size, options.size)

@@ -6,6 +6,8 @@ export interface Session {
   title: string;
   recordings: string[];
   live: boolean;
+  /** Which view to begin with. */
+  view: "graph" | "flame" | "live";
 }
 
 export interface Collector {

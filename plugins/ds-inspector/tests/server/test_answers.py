@@ -2,7 +2,9 @@ import threading
 
 import orjson
 import pytest
+from ds_inspector.recording import Recording
 from ds_inspector.server.answers import Answers
+from ds_inspector.server.questions import flame_question
 from made_up import example
 
 from ds_core.errors import ConfigError, UnknownNameError
@@ -62,6 +64,26 @@ def test_threads_that_ask_the_same_wait_for_one_answer(monkeypatch):
     assert len(calls) == 1
 
 
+def traced():
+    """A recording without a graph, as a trace is."""
+    one = example()
+    events = one.events.replaced(node=[-1] * one.events.rows)
+    return Recording(one.about, {"events": events, "steps": one.steps})
+
+
+@pytest.mark.parametrize(("make", "view"), [(example, "graph"), (traced, "flame")])
+def test_what_is_asked_first_is_computed_before(monkeypatch, make, view):
+    import ds_inspector.server.answers as module
+
+    answers = Answers([make()])
+    assert answers.value("session")["view"] == view
+    answers.prepare()
+    monkeypatch.setattr(module, "_ENDPOINTS", dict.fromkeys(module._ENDPOINTS))
+    asked = flame_question(0)[1] if view == "flame" else {"r": "0"}
+    assert answers.json(view, dict(reversed(asked.items())))
+    assert answers.json("summary", {"r": "0"})
+
+
 def test_a_question_that_failed_may_be_asked_again(pair):
     for _ in range(2):
         with pytest.raises(UnknownNameError, match="nothing"):
@@ -101,7 +123,8 @@ def test_there_is_nothing_to_compare_with():
 
 def test_without_a_recording_only_the_session_is_known():
     live = Answers([], title="train.py", live=True)
-    assert live.value("session") == {"title": "train.py", "recordings": [], "live": True}
+    session = {"title": "train.py", "recordings": [], "live": True, "view": "live"}
+    assert live.value("session") == session
     with pytest.raises(UnknownNameError, match="No recording"):
         live.json("summary", {})
 

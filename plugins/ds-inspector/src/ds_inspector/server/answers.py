@@ -6,13 +6,15 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 import orjson
 
-from ds_core.errors import ConfigError, UnknownNameError
+from ds_core.errors import ConfigError, DsError, UnknownNameError
 from ds_inspector.recording import Recording
 from ds_inspector.server.query import Query
+from ds_inspector.server.questions import flame_question
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -38,6 +40,21 @@ class Answers:
         self._known: OrderedDict[Key, Future[bytes]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
+
+    @property
+    def view(self) -> str:
+        """Which view the page begins with."""
+        if not self.recordings:
+            return "live"
+        return "graph" if self.recordings[0].nodes.rows else "flame"
+
+    def prepare(self) -> None:
+        """Compute what the page asks for first, while the browser starts."""
+        view = flame_question(0) if self.view == "flame" else (self.view, {"r": "0"})
+        if self.recordings:
+            with suppress(DsError):  # which is told to who asks
+                self.json(*view)
+                self.json("summary", {"r": "0"})
 
     def json(self, name: str, query: Mapping[str, str]) -> bytes:
         """An answer as JSON; NaN and infinity are null.
@@ -112,6 +129,7 @@ def _session(answers: Answers, query: Query) -> Any:
         "title": answers.title,
         "recordings": [recording.about.title for recording in answers.recordings],
         "live": answers.live,
+        "view": answers.view,
     }
 
 

@@ -24,14 +24,13 @@ from ds_core.errors import DsError, RefusedError
 from ds_inspector.recording import Recording
 from ds_inspector.server import assets
 from ds_inspector.server.answers import Answers
+from ds_inspector.server.questions import Question, flame_question
 
 BUDGET = 24 * 2**20
 """Bytes of answers, packed; a file is a third larger."""
 
 _OF_GRAPH = 0.5
 """Share of the budget that groups of the graph may take."""
-
-Question = tuple[str, dict[str, str]]
 
 
 def write_html(recordings: Sequence[Recording], path: Path, *, budget: int = BUDGET) -> list[str]:
@@ -116,12 +115,12 @@ def _first(answers: Answers) -> Iterator[Question]:
         r = {"r": str(index)}
         yield "summary", r
         yield "graph", r
-        yield _flame(index)
+        yield flame_question(index)
         for name in ("operators", "memory", "advice"):
             yield name, r
     if len(answers.recordings) > 1:
         yield "difference", {}
-        yield _flame(0, against=1)
+        yield flame_question(0, against=1)
 
 
 def _further(answers: Answers) -> Iterator[Question]:
@@ -133,22 +132,9 @@ def _further(answers: Answers) -> Iterator[Question]:
             for by in ("module", "operator", "source"):
                 for inverted in (0, 1):
                     for against in others:
-                        question = _flame(index, by, phase, inverted, against)
-                        if question not in (_flame(index), _flame(0, against=1)):
+                        question = flame_question(index, by, phase, inverted, against)
+                        if question not in (flame_question(index), flame_question(0, against=1)):
                             yield question
-
-
-def _flame(
-    index: int, by: str = "module", phase: str = "all", inverted: int = 0, against: int = 0
-) -> Question:
-    return "flame", {
-        "r": str(index),
-        "by": by,
-        "phase": phase,
-        "step": "all",
-        "inverted": str(inverted),
-        "against": str(against),
-    }
 
 
 def _groups(answers: Answers, index: int, add: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import secrets
 import socket
+import threading
 import webbrowser
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -69,6 +70,7 @@ def serve(
         click.echo(f"{address}\nCtrl-C ends it.")
         if broadcast is not None:
             broadcast.start()
+        threading.Thread(target=answers.prepare, daemon=True).start()
         if browser:
             webbrowser.open(address)
         try:

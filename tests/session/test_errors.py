@@ -36,11 +36,15 @@ def refused(kind, match, model=None, optimizer=None, **passes):
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_known_and_not_installed(monkeypatch):
+    monkeypatch.setattr("ds_core.registry._known_plugins", lambda kind: {"okapi": "ds-okapi"})
+    refused(UnknownNameError, "pip install ds-okapi", observers=["okapi"])
+
+
 @pytest.mark.parametrize(
     ("kind", "match", "passes"),
     [
         (UnknownNameError, "Did you mean 'bf16'", {"precision": "bf17"}),
-        (UnknownNameError, "pip install ds-inspector", {"observers": ["inspector"]}),
         (UnknownNameError, "Did you mean 'cuda'", {"backend": "cudda"}),
         (UnknownNameError, "Installed: magnitude", {"pruner": "zzzzzz"}),
         (

@@ -299,6 +299,18 @@ def test_a_graph_without_modules_is_shown_in_parts(page):
         page.goto("about:blank")
 
 
+def test_without_a_graph_the_page_begins_with_the_flame(page):
+    whole = example()
+    events = whole.events.replaced(node=[-1] * whole.events.rows)
+    with served([Recording(whole.about, {"events": events, "steps": whole.steps})]) as address:
+        page.goto(address)
+        page.locator(FLAME).wait_for()
+        page.goto("about:blank")
+        page.goto(f"{address}#view=graph")
+        page.get_by_text("There is no graph").wait_for()
+        page.goto("about:blank")
+
+
 def test_what_is_not_there_is_said(page):
     about = About(title="empty", origin="onnx", problems=["It could not be exported, because."])
     with served([Recording(about)]) as address:

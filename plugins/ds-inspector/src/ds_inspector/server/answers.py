@@ -46,7 +46,8 @@ class Answers:
         """Which view the page begins with."""
         if not self.recordings:
             return "live"
-        return "graph" if self.recordings[0].nodes.rows else "flame"
+        first = self.recordings[0]
+        return "flame" if first.events.rows and not first.nodes.rows else "graph"
 
     def prepare(self) -> None:
         """Compute what the page asks for first, while the browser starts."""

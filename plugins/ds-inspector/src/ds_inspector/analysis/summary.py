@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from ds_inspector.analysis.forest import sum_by
@@ -25,7 +26,7 @@ def summary(recording: Recording) -> dict[str, Any]:
     _, most = peak(recording)
     usage = recording.usage.numbers("bytes")
     return {
-        "about": recording.about.model_dump(),
+        "about": msgspec.to_builtins(recording.about),
         "steps": {"start": steps.numbers("start"), "end": steps.numbers("end")},
         "totals": {
             "seconds": time.seconds,

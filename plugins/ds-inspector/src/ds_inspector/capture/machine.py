@@ -17,7 +17,7 @@ def machine(device: torch.device) -> dict[str, str]:
     found = {
         "processor": _processor(),
         "device": str(device),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "python": platform.python_version(),
         "threads": str(torch.get_num_threads()),
     }

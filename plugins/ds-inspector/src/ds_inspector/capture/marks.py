@@ -18,13 +18,14 @@ class Ranges:
     """
 
     def __init__(self) -> None:
+        from torch._C._profiler import _RecordFunctionFast
+
+        self._make = _RecordFunctionFast
         self._open: list[Any] = []
 
     def enter(self, label: str) -> None:
         """Begin a range."""
-        import torch
-
-        made = torch._C._profiler._RecordFunctionFast(label)
+        made = self._make(label)
         made.__enter__()
         self._open.append(made)
 

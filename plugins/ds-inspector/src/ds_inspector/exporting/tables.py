@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +22,7 @@ _BATCH = 16384
 
 def write(recording: Recording, path: Path, outputs: Outputs) -> None:
     """Write a file for each table and `about.json` into a folder, or a zip if the name ends so."""
-    about = recording.about.model_dump_json(indent=2).encode()
+    about = msgspec.json.format(msgspec.json.encode(recording.about))
     partial = outputs.reserve(path)
     if path.suffix == ".zip":
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Iterable
@@ -181,7 +182,7 @@ def joined(model: Recording, profile: Profile) -> Recording:
         if is_node[event]:
             found[event] = _node(name, profile.index[event], names, rows)
     known = found >= 0
-    about = model.about.model_copy(deep=True)
+    about = copy.deepcopy(model.about)
     about.origin = "onnxruntime"
     about.machine |= profile.recording.about.machine
     about.problems += profile.recording.about.problems + _unmatched(events, found)

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pydantic
+import msgspec
 
 from ds_inspector.recording.schema import TABLES
 from ds_inspector.recording.table import Table
 
 
-class Collector(pydantic.BaseModel):
+class Collector(msgspec.Struct):
     """One of the instruments that recorded, and what it cost."""
 
     name: str
@@ -22,7 +22,7 @@ class Collector(pydantic.BaseModel):
     note: str = ""
 
 
-class About(pydantic.BaseModel):
+class About(msgspec.Struct):
     """Where a recording comes from."""
 
     title: str

@@ -13,9 +13,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
-import pydantic
 
 from ds_core.errors import RefusedError
 from ds_inspector.recording.recording import About, Recording
@@ -52,7 +52,9 @@ def save(recording: Recording, path: str | Path) -> Path:
             database.execute(f"PRAGMA user_version = {FORMAT}")
             for statement in _SCHEMA:
                 database.execute(statement)
-            database.execute("INSERT INTO about VALUES (?)", [recording.about.model_dump_json()])
+            database.execute(
+                "INSERT INTO about VALUES (?)", [msgspec.json.encode(recording.about).decode()]
+            )
             for table in recording.tables.values():
                 rows = [(table.name, name, *_packed(table[name])) for name in table]
                 database.executemany("INSERT INTO columns VALUES (?, ?, ?, ?)", rows)
@@ -83,7 +85,7 @@ def load(path: str | Path) -> Recording:
             return Recording(*_read(database, path), path=path)
     except OSError as error:
         raise RefusedError(f"{path} cannot be read: {error.strerror}.") from error
-    except (sqlite3.Error, ValueError) as error:
+    except (sqlite3.Error, ValueError, msgspec.MsgspecError) as error:
         raise RefusedError(
             f"{path} is damaged: {_first_line(error)}.", mend="Record it again."
         ) from error
@@ -120,7 +122,7 @@ def _read(database: sqlite3.Connection, path: Path) -> tuple[About, dict[str, Ta
         }
         tables[owner] = Table(owner, columns)
     _check_references(tables)
-    return About.model_validate_json(about), tables
+    return msgspec.json.decode(about, type=About), tables
 
 
 def _packed(values: Any) -> tuple[bytes, str | None]:
@@ -163,6 +165,6 @@ def _check_references(tables: dict[str, Table]) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    if isinstance(error, pydantic.ValidationError):
+    if isinstance(error, msgspec.MsgspecError):
         return "what it says about itself cannot be understood"
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -312,7 +312,8 @@ def test_pieces_are_the_whole_wherever_it_is_cut(
     text = json.dumps(whole, indent=indent, separators=separators, ensure_ascii=False).encode()
     path.write_bytes(gzip.compress(text, 1) if packed else text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ds_inspector.importing.trace.pieces._BLOCK", block)
+        for name in ("_FIRST", "_BLOCK"):
+            patch.setattr(f"ds_inspector.importing.trace.pieces.{name}", block)
         patch.setattr("ds_inspector.importing.trace.pieces._PIECE", 500)
         pieces = Pieces(path)
         found = [each for piece in pieces for each in piece]
@@ -379,7 +380,7 @@ def test_bombs_stop_at_the_limit(tmp_path, monkeypatch):
 )
 def test_what_cannot_be_cut_is_read_at_once_up_to_a_limit(tmp_path, monkeypatch, text):
     (tmp_path / "x").write_bytes(text)
-    for name in ("_BLOCK", "_HEAD", "_PIECE"):
+    for name in ("_FIRST", "_BLOCK", "_HEAD", "_PIECE"):
         monkeypatch.setattr(f"ds_inspector.importing.trace.pieces.{name}", 1000)
     assert open_any(tmp_path / "x").events.rows == 1
     monkeypatch.setattr(limits, "WHOLE", 20_000)

@@ -44,7 +44,7 @@ def summed(parent: NDArray[Any], values: Floats, ranks: list[Ints]) -> Floats:
     """
     total = values.astype(np.float64)
     for rank in reversed(ranks[1:]):
-        total += sum_by(parent[rank], total[rank], len(total))
+        np.add.at(total, parent[rank], total[rank])
     return total
 
 
@@ -66,10 +66,10 @@ def nearest(parent: NDArray[Any], wanted: NDArray[np.bool_]) -> Ints:
         parent: Rows that come before, or -1.
         wanted: One a row.
     """
-    rows = len(parent)
-    found = np.append(np.where(wanted, np.arange(rows), parent), rows).astype(np.int64)
-    found[found < 0] = rows
-    stops = np.append(wanted, True)
-    while not stops[found].all():
-        found = np.where(stops[found], found, found[found])
-    return np.where(found[:rows] == rows, -1, found[:rows])
+    found = np.where(wanted, np.arange(len(parent)), parent).astype(np.int64)
+    open_ = np.flatnonzero((found >= 0) & ~wanted[found])
+    while len(open_):
+        # Of those that have been looked for, further than one step.
+        found[open_] = found[found[open_]]
+        open_ = open_[(found[open_] >= 0) & ~wanted[found[open_]]]
+    return found

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import stat
 import zipfile
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -37,6 +37,8 @@ def open_any(path: str | Path, *, profile: str | Path | None = None) -> Recordin
         RefusedError: The file is of no such kind, damaged, or larger than is read.
     """
     path = Path(path)
+    collecting = gc.isenabled()
+    gc.disable()  # there are millions of objects, and none of them refers to itself
     try:
         recording = _open(path)
         if profile is not None:
@@ -52,6 +54,9 @@ def open_any(path: str | Path, *, profile: str | Path | None = None) -> Recordin
         raise RefusedError(f"{path} is damaged, or no file that is known: {error}.") from error
     except MemoryError as error:
         raise RefusedError(f"{path} needs more memory than there is.") from error
+    finally:
+        if collecting:
+            gc.enable()
     recording.path = path
     return recording
 
@@ -83,8 +88,8 @@ def _open(path: Path) -> Recording:
 
 def _json(path: Path) -> Recording:
     pieces = Pieces(path)
-    coming: Iterator[list[object]] = iter(pieces)
-    first = next(coming, [])
+    coming = iter(pieces)
+    first: list[object] = next(coming, [])
     if onnxruntime.is_profile(first):
         return onnxruntime.read(chain([first], coming), path).recording
     return reading.read(pieces, chain([first], coming), path)
@@ -92,7 +97,7 @@ def _json(path: Path) -> Recording:
 
 def _profile(path: Path) -> onnxruntime.Profile:
     pieces = iter(Pieces(path))
-    first = next(pieces, [])
+    first: list[object] = next(pieces, [])
     if not onnxruntime.is_profile(first):
         raise RefusedError(f"{path} is no profile of onnxruntime.")
     return onnxruntime.read(chain([first], pieces), path)

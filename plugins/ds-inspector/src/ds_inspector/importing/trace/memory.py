@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ds_inspector.importing.trace.instants import Floats
-from ds_inspector.importing.trace.nesting import nearest
+from ds_inspector.analysis.forest import nearest
 from ds_inspector.importing.trace.rows import Ints, Rows
 from ds_inspector.recording import Table
 from ds_inspector.recording.table import Texts
+
+Floats = NDArray[np.float64]
 
 _CLIMBS = 200
 
@@ -19,19 +20,18 @@ _CLIMBS = 200
 def usage(rows: Rows, base: float) -> Table:
     """What was allocated over time, by `[memory]` instants or by counters in bytes."""
     found = []
-    for event in rows.counters:
-        when, value = event.ts, event.args.bytes if event.args else None
+    for when, value, name in rows.counters:
         if isinstance(when, (int, float)) and isinstance(value, (int, float)):
-            found.append((when, value, str(event.name).removeprefix("memory ")[:100]))
-    memory = rows.memory
-    times = np.append(memory.columns["ts"], _floats([each[0] for each in found]))
-    totals = np.append(memory.columns["total"], _floats([each[1] for each in found]))
+            found.append((when, value, name.removeprefix("memory ")[:100]))
+    told = rows.instants.numbers
+    times = np.append(told["ts"], _floats([each[0] for each in found]))
+    totals = np.append(told["total"], _floats([each[1] for each in found]))
     seconds = (times - base) / 1e6
     order = np.argsort(seconds, kind="stable")
     columns = {
         "time": seconds[order],
         "bytes": totals[order],
-        "device": Texts.of(memory.device + [each[2] for each in found]).take(order),
+        "device": _devices(rows, [each[2] for each in found]).take(order),
     }
     return Table("usage", columns)
 
@@ -45,12 +45,12 @@ def lives(rows: Rows, events: Table, lane_of: dict[Any, int], base: float) -> Ta
         lane_of: Lanes of events by those of the trace.
         base: Microseconds at which the recording begins.
     """
-    memory = rows.memory
-    if not memory.device or not events.rows:
+    told = rows.instants.numbers
+    times, sizes = (told["ts"] - base) / 1e6, told["size"]
+    if not len(times) or not events.rows:
         return Table("tensors")
-    times, sizes = (memory.columns["ts"] - base) / 1e6, memory.columns["size"]
-    devices = Texts.of(memory.device)
-    address = np.unique(memory.columns["address"], return_inverse=True)[1]
+    devices = _devices(rows, [])
+    address = np.unique(told["address"], return_inverse=True)[1]
     key = address * len(devices.values) + devices.codes
     order = np.lexsort((times, key))
     # What is asked for at an address again was given back before, even if nothing says so.
@@ -58,7 +58,8 @@ def lives(rows: Rows, events: Table, lane_of: dict[Any, int], base: float) -> Ta
     died = np.where(freed, times[np.roll(order, -1)], np.inf)
     made = (sizes[order] > 0) & np.isfinite(times[order])
     born, died = order[made], died[made]
-    lanes = np.array([lane_of.get(place, -1) for place in memory.place], np.int64)[born]
+    places = [lane_of.get(key[2:], -1) for key in rows.instants.known["where"]]
+    lanes = np.array(places, np.int64)[rows.instants.codes["where"][born]]
     owner = _around(events, lanes, times[born])
     texts: dict[str, Any] = {
         name: _of(events.texts(name), owner) for name in ("module", "source", "phase", "dtype")
@@ -75,6 +76,14 @@ def lives(rows: Rows, events: Table, lane_of: dict[Any, int], base: float) -> Ta
         "device": devices.take(born),
     }
     return Table("tensors", tensors)
+
+
+def _devices(rows: Rows, more: list[str]) -> Texts:
+    """The device of each instant, and more of them."""
+    known = rows.instants.known["where"]
+    names = [f"cuda:{number}" if kind == 1 else "cpu" for kind, number, *_ in known]
+    codes = np.append(rows.instants.codes["where"], len(names) + np.arange(len(more)))
+    return Texts.of(names + more).take(codes)
 
 
 def _around(events: Table, lanes: Ints, times: Floats) -> Ints:

@@ -56,13 +56,3 @@ def _one_by_one(lane: Ints, end: Ints) -> Ints:
         rows.append(row)
         ends.append(until)
     return np.array(found, np.int64)
-
-
-def nearest(parent: Ints, has: NDArray[np.bool_]) -> Ints:
-    """The innermost row, the event itself or one around it, for which `has` is true; or -1."""
-    found = np.where(has, np.arange(len(parent)), parent)
-    open_ = np.flatnonzero((found >= 0) & ~has[found])
-    while len(open_):
-        found[open_] = found[found[open_]]
-        open_ = open_[(found[open_] >= 0) & ~has[found[open_]]]
-    return found

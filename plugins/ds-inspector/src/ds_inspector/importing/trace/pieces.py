@@ -7,38 +7,45 @@ once the piece before it is JSON: only whole elements between brackets are.
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import msgspec
 import orjson
 
 from ds_core.errors import RefusedError
 from ds_inspector.importing import limits
 from ds_inspector.importing.trace.ahead import ahead
+from ds_inspector.importing.trace.helpers import Helpers
 
-_BLOCK = 1 << 18  # small, as objects that fit the processor's cache are made and freed faster
+_FIRST = 1 << 16  # enough to see what it is
+_BLOCK = 1 << 20  # small, as objects that fit the processor's cache are made and freed faster
 _HEAD = 4 << 20
+_LARGE = 48 << 20  # what is read within the time that it takes to start a process
 _PIECE = 16 << 20
 _KEY = re.compile(rb'"traceEvents"\s*:\s*\[')
 _BETWEEN = re.compile(rb"\}\s*,\s*\{")
 _KINDS = 16  # of what may stand between events
 _SPACE = b" \t\r\n"
+_GZIP = b"\x1f\x8b"
 _TRIES = 8
 
 
 class Pieces:
-    """Iterates over lists of what is in the array of events.
+    """Iterates over what is in the array of events: lists of them, or what `decode` makes of these.
 
     Args:
         path: JSON, which may be compressed by gzip.
 
     Attributes:
         about: What stands around the array; known in full once all events are read.
-        decode: Makes a list of events of JSON; where it fails, they are plain objects.
+        decode: What is made of a list in JSON; it raises `orjson.JSONDecodeError` if it is none.
+            What stands at the end comes as a list.
+        helpers: Decode most of it in other processes, if they are given.
+        large: Whether that is worth it; known once there is the first piece.
 
     Raises:
         RefusedError: While iterating: it is damaged, no trace, or larger than is read.
@@ -47,35 +54,38 @@ class Pieces:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.about: dict[str, Any] = {}
-        self.decode: Callable[[bytes], list[Any]] = orjson.loads
+        self.decode: Callable[[bytes], Any] = orjson.loads
+        self.helpers: Helpers | None = None
+        self.large = False
         self._between: bytes | None = None
 
-    def __iter__(self) -> Iterator[list[Any]]:
-        blocks = ahead(self._blocks())
-        try:
-            yield from self._pieces(blocks)
-        except (orjson.JSONDecodeError, UnicodeDecodeError) as error:
-            reason = str(error).partition(":")[0]
-            raise RefusedError(f"{self.path} is truncated or no JSON: {reason}.") from None
-        finally:
-            blocks.close()
+    def __iter__(self) -> Iterator[Any]:
+        with self.path.open("rb") as file:
+            packed = file.read(2) == _GZIP
+            file.seek(0)
+            size = os.fstat(file.fileno()).st_size
+            self.large = size > (_LARGE // 10 if packed else _LARGE)
+            blocks = ahead(self._blocks(gzip.GzipFile(fileobj=file) if packed else file))
+            try:
+                yield from self._pieces(blocks)
+            except (orjson.JSONDecodeError, UnicodeDecodeError) as error:
+                reason = str(error).partition(":")[0]
+                raise RefusedError(f"{self.path} is truncated or no JSON: {reason}.") from None
+            finally:
+                blocks.close()
 
-    def _blocks(self) -> Iterator[bytes]:
-        total = 0
+    def _blocks(self, file: IO[bytes] | gzip.GzipFile) -> Generator[bytes, None, None]:
+        total, size = 0, _FIRST
         try:
-            with self.path.open("rb") as raw:
-                packed = raw.read(2) == b"\x1f\x8b"
-                raw.seek(0)
-                with gzip.GzipFile(fileobj=raw) if packed else raw as file:
-                    while block := file.read(_BLOCK):
-                        total += len(block)
-                        if total > limits.TRACE:
-                            raise limits.refuse(f"{self.path} has", limits.TRACE, "bytes, unpacked")
-                        yield block
+            while block := file.read(size):
+                total, size = total + len(block), _BLOCK
+                if total > limits.TRACE:
+                    raise limits.refuse(f"{self.path} has", limits.TRACE, "bytes, unpacked")
+                yield block
         except (EOFError, zlib.error, gzip.BadGzipFile):
             raise RefusedError(f"{self.path} is truncated or damaged.") from None
 
-    def _pieces(self, blocks: Iterator[bytes]) -> Iterator[list[Any]]:
+    def _pieces(self, blocks: Iterator[bytes]) -> Iterator[Any]:
         text, opening = self._begin(blocks)
         if not opening:
             yield self._end(text)
@@ -85,8 +95,12 @@ class Pieces:
             text += block
             if len(text) < enough:
                 continue
+            if self.helpers is not None and self._between is not None:
+                text = yield from self._helped(self.helpers, self._between, text, blocks)
+                self.helpers = None  # what is left is cut with care
+                continue
             piece, text = self._cut(text)
-            if piece:
+            if piece is not None:
                 enough = 0
                 yield piece
             elif len(text) > _PIECE:  # no cut fits: the rest is read at once
@@ -94,6 +108,26 @@ class Pieces:
             else:  # each attempt is as long as all before it
                 enough = 2 * len(text)
         yield self._end(opening + text)
+
+    def _helped(
+        self, helpers: Helpers, between: bytes, text: bytes, blocks: Iterator[bytes]
+    ) -> Generator[Any, None, bytes]:
+        """Pieces of text, made by others; returns the text from the first wrong cut on."""
+        rest = text
+
+        def cut() -> Iterator[memoryview]:
+            nonlocal rest
+            for block in blocks:
+                rest = text = rest + block
+                end = text.rfind(between) + between.index(b",")
+                if end > 0:
+                    rest = text[end + 1 :]
+                    yield memoryview(text)[:end]
+                elif len(text) > _PIECE:
+                    return
+
+        left = yield from helpers.in_order(cut())
+        return b",".join([*left, rest])
 
     def _begin(self, blocks: Iterator[bytes]) -> tuple[bytes, bytes]:
         """What follows the opening bracket, and how to open what is left; "" if all is read."""
@@ -123,8 +157,8 @@ class Pieces:
                 raise limits.refuse(f"{self.path} has", limits.WHOLE, "bytes in one piece")
         return b"".join(parts)
 
-    def _cut(self, text: bytes) -> tuple[list[Any], bytes]:
-        """The events in the longest beginning that is whole, and the rest."""
+    def _cut(self, text: bytes) -> tuple[Any, bytes]:
+        """What is made of the longest beginning that is whole, and the rest."""
         for between in [self._between] if self._between else _kinds(text):
             end = len(text)
             for _ in range(_TRIES):
@@ -132,21 +166,13 @@ class Pieces:
                 if end < 0:
                     break
                 comma = end + between.index(b",")
-                found = self._decoded(b"[" + text[:comma] + b"]")
-                if found is None:
+                try:
+                    found = self.decode(b"[" + text[:comma] + b"]")
+                except (orjson.JSONDecodeError, RecursionError):
                     continue
                 self._between = between
                 return found, text[comma + 1 :]
-        return [], text
-
-    def _decoded(self, text: bytes) -> list[Any] | None:
-        for decode in (self.decode, orjson.loads):
-            try:
-                found: list[Any] = decode(text)
-                return found
-            except (ValueError, msgspec.MsgspecError, RecursionError):
-                continue
-        return None
+        return None, text
 
     def _end(self, text: bytes) -> list[Any]:
         found = orjson.loads(text)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from ds_core.errors import RefusedError
 from ds_inspector.importing.trace import memory, owners, written
-from ds_inspector.importing.trace.event import decode
+from ds_inspector.importing.trace.batch import Batch, batch_of, decode
+from ds_inspector.importing.trace.helpers import Helpers, cores
 from ds_inspector.importing.trace.kinds import (
     KERNEL,
     KINDS,
@@ -24,7 +25,7 @@ from ds_inspector.importing.trace.kinds import (
 from ds_inspector.importing.trace.nesting import order_of, parents
 from ds_inspector.importing.trace.owners import Events, match
 from ds_inspector.importing.trace.pieces import Pieces
-from ds_inspector.importing.trace.rows import LATEST, Ints, Rows, place_of
+from ds_inspector.importing.trace.rows import LATEST, Ints, Rows
 from ds_inspector.recording import Recording, Table
 from ds_inspector.recording.recording import About
 from ds_inspector.recording.table import Texts
@@ -41,20 +42,16 @@ def read(pieces: Pieces, coming: Iterable[list[Any]], path: Path) -> Recording:
     Raises:
         RefusedError: There is no event in it, or more than is read.
     """
-    rows, first = Rows(), True
-    collecting = gc.isenabled()
-    gc.disable()  # nothing of what JSON makes refers to itself
-    try:
+    rows, keep = Rows(), None
+    with ExitStack() as stack:
         for piece in coming:
-            if first and written.is_ours(pieces.about):
-                rows.keep_arguments()  # all of them, which takes longer
-            elif first:
-                pieces.decode = decode
-            first = False
-            rows.take(piece)
-    finally:
-        if collecting:
-            gc.enable()
+            if keep is None:
+                keep = written.is_ours(pieces.about)  # all arguments, which takes longer
+                if not keep:
+                    pieces.decode = decode
+                    if pieces.large and cores() > 1:
+                        pieces.helpers = stack.enter_context(Helpers(cores()))
+            rows.take(piece if isinstance(piece, Batch) else batch_of(piece, keep))
     rows.finish()
     if not rows.kept.any():
         raise RefusedError(f"{path} has no events that take time.")
@@ -65,7 +62,7 @@ def read(pieces: Pieces, coming: Iterable[list[Any]], path: Path) -> Recording:
 
 def _recording(rows: Rows, about: About) -> Recording:
     kept = np.flatnonzero(rows.kept)
-    ours = rows.given is not None
+    ours = bool(rows.given)
     base = 0.0 if ours else float(rows.start[kept].min())
     start = np.rint((rows.start - base) * 1000)
     start = np.where(rows.kept, start, 0).astype(np.int64)
@@ -107,7 +104,7 @@ def _recording(rows: Rows, about: About) -> Recording:
         "shapes": shapes.take(order),
         "dtype": dtype.take(order),
     }
-    if rows.given is not None:
+    if ours:
         columns |= written.columns([rows.given[row] for row in order.tolist()], len(begin))
     table = Table("events", columns)
     tables = {
@@ -146,11 +143,9 @@ def _follow(
         row_at[key] = row  # the innermost of those that begin together
     begun: dict[Any, int] = {}
     for phase in ("s", "f"):
-        for event in rows.flows:
-            when = event.ts
-            if event.ph == phase and isinstance(when, (int, float)) and abs(when) < LATEST:
-                flow = (str(event.cat), str(event.id))
-                key = (lane_of.get(place_of(event), -1), round((when - base) * 1000))
+        for end, flow, place, when in rows.flows:
+            if end == phase and isinstance(when, (int, float)) and abs(when) < LATEST:
+                key = (lane_of.get(place, -1), round((when - base) * 1000))
                 row = row_at.get(key, -1)
                 if phase == "s":
                     begun[flow] = row

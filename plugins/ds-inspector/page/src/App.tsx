@@ -55,6 +55,7 @@ export function App() {
       </header>
       <main>
         {session.error && <Message>{session.error}</Message>}
+        {!session.value && !session.error && <Message>Opening…</Message>}
         {session.value && <Shown key={current} />}
         {count > 0 && <Panel />}
       </main>

@@ -1,12 +1,15 @@
+import queue
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import urllib.error
 import urllib.request
 
 import pytest
-from ds_inspector.server import assets, serve
+from ds_inspector.server import assets, serve, serving
 from made_up import example
 
 from ds_core.errors import RefusedError
@@ -49,12 +52,50 @@ def test_a_port_in_use_is_named():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(RefusedError, match=f"Port {port} is in use") as caught:
-            serve([example()], port=port, browser=False)
+            serve(lambda: [example()], port=port, browser=False)
     assert "--port" in caught.value.mend
 
 
 def test_a_page_that_was_not_built_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(assets, "FOLDER", tmp_path)
     with pytest.raises(RefusedError, match="not built") as caught:
-        serve([example()], browser=False)
+        serve(lambda: [example()], browser=False)
     assert "npm" in caught.value.mend
+
+
+def test_the_page_says_what_a_file_that_was_read_in_vain_is_refused_for(monkeypatch, capsys):
+    asked, addresses, raised = threading.Event(), queue.Queue(), queue.Queue()
+    monkeypatch.setattr(serving.webbrowser, "open", addresses.put)
+
+    def opened():
+        assert asked.wait(20)
+        raise RefusedError("big.json is truncated.")
+
+    def run():
+        try:
+            serve(opened)
+        except RefusedError as error:
+            raised.put(str(error))
+
+    server = threading.Thread(target=run)
+    server.start()
+    address = addresses.get(timeout=20)
+    with urllib.request.urlopen(address, timeout=20) as reply:
+        assert b"app.js" in reply.read()
+    threading.Timer(0.3, asked.set).start()
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{address}api/session", timeout=20)
+    assert caught.value.code == 422
+    assert b"big.json is truncated." in caught.value.read()
+    server.join(20)
+    assert raised.get(timeout=0) == "big.json is truncated."
+    assert address in capsys.readouterr().out
+
+
+def test_a_file_that_is_refused_at_once_has_no_page(tmp_path):
+    (tmp_path / "run.dsrec").write_bytes(b"nothing")
+    with viewer(tmp_path / "run.dsrec") as process:
+        out, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "http" not in out
+    assert "run.dsrec" in errors

@@ -6,6 +6,7 @@ import type { Flame } from "../contract.ts";
 import { place, share, signed, time } from "../format.ts";
 import { useKeys } from "../keyboard.ts";
 import { Message, useAnswer, Waiting } from "../loading.tsx";
+import { flameQuery } from "../questions.ts";
 import { isEmpty } from "../selection.ts";
 import * as state from "../state.ts";
 import { Tip } from "../Tip.tsx";
@@ -14,15 +15,8 @@ import { at, children, chosen, found, keysOf, model as build, nameOf, total, typ
 import { ROW, paint, type Window } from "./paint.ts";
 
 export function FlameView() {
-  const { by, phase, step, inverted, against, recording, query, selection, reveal } = state;
-  const answer = useAnswer<Flame>("flame", {
-    r: recording.value,
-    by: by.value,
-    phase: phase.value,
-    step: step.value,
-    inverted: inverted.value ? 1 : 0,
-    against: against.value ? 1 : 0,
-  });
+  const { by, phase, query, selection, reveal } = state;
+  const answer = useAnswer<Flame>("flame", flameQuery());
   const model = useMemo(() => (answer.value ? build(answer.value) : null), [answer.value]);
   const marked = useMemo(
     () => (model && query.value ? found(model, query.value) : null),

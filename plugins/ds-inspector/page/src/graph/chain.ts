@@ -1,6 +1,6 @@
-// A quick layout of groups that the engine would take seconds for: many nodes, most of them one
-// after the other, with edges that skip over many. Rows by longest path, and lanes beside them for
-// edges that pass rows by.
+// A quick layout of groups that need no engine, one node after the other, or that it would take
+// seconds for: many nodes, with edges that skip over many. Rows by longest path, and lanes beside
+// them for edges that pass rows by.
 
 import type { Graph } from "../contract.ts";
 import type { Placed, Size } from "./layout.ts";
@@ -18,6 +18,8 @@ interface Line {
 export interface Rows {
   /** Of each node. */
   row: Int32Array;
+  /** How many there are. */
+  count: number;
   /** Rows that edges pass by, in all. */
   passed: number;
 }
@@ -27,9 +29,10 @@ export function rows(count: number, lines: Line[]): Rows {
   const row = new Int32Array(count);
   const ahead = lines.filter((line) => line.from < line.to).sort((one, other) => one.from - other.from);
   for (const { from, to } of ahead) row[to] = Math.max(row[to]!, row[from]! + 1);
+  const deepest = row.reduce((one, other) => Math.max(one, other), -1);
   let passed = 0;
   for (const { from, to } of lines) passed += Math.max(0, Math.abs(row[to]! - row[from]!) - 1);
-  return { row, passed };
+  return { row, count: deepest + 1, passed };
 }
 
 export function chain(

@@ -108,4 +108,4 @@ def _page(session: Session, port: int | None, browser: bool) -> None:
                 yield {key: value for key, value in message.items() if key != "event"}
 
     title = f"{session.name} (pid {session.pid})"
-    serve(recordings=[], live=steps, title=title, port=port, browser=browser)
+    serve(live=steps, title=title, port=port, browser=browser)

@@ -31,15 +31,17 @@ def view(
     there. It is served on this machine only.
     """
     from ds_inspector.importing import open_any
+    from ds_inspector.recording import Recording
     from ds_inspector.server import serve, write_html
 
-    recordings = [open_any(file, profile=profile) if profile else open_any(file)]
-    if against is not None:
-        recordings.append(open_any(against))
+    def opened() -> list[Recording]:
+        recordings = [open_any(file, profile=profile)]
+        return recordings if against is None else [*recordings, open_any(against)]
+
     if html is None:
-        serve(recordings, port=port, browser=not no_browser)
+        serve(opened, port=port, browser=not no_browser)
         return
-    left_out = write_html(recordings, html)
+    left_out = write_html(opened(), html)
     click.echo(f"Saved in {html}.")
     for sentence in left_out:
         click.echo(sentence)

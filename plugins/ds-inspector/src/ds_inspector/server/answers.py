@@ -26,20 +26,38 @@ class Answers:
     """Answers about one or two recordings, in any thread.
 
     Args:
-        recordings: What was opened: none, one, or two to compare.
+        recordings: What was opened, or will be: none, one, or two to compare.
         title: Of the page; by default the first recording's.
         live: Whether a running session is streamed.
     """
 
     def __init__(
-        self, recordings: Sequence[Recording], *, title: str = "", live: bool = False
+        self,
+        recordings: Sequence[Recording] | Future[Sequence[Recording]],
+        *,
+        title: str = "",
+        live: bool = False,
     ) -> None:
-        self.recordings = list(recordings)
-        self.title = title or (self.recordings[0].about.title if self.recordings else "")
+        self._opened = recordings if isinstance(recordings, Future) else _done(recordings)
+        self._title = title
         self.live = live
         self._known: OrderedDict[Key, Future[bytes]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
+
+    @property
+    def recordings(self) -> Sequence[Recording]:
+        """What was opened, once it is.
+
+        Raises:
+            DsError: It could not be opened.
+        """
+        return self._opened.result()
+
+    @property
+    def title(self) -> str:
+        """Of the page."""
+        return self._title or (self.recordings[0].about.title if self.recordings else "")
 
     @property
     def view(self) -> str:
@@ -51,9 +69,9 @@ class Answers:
 
     def prepare(self) -> None:
         """Compute what the page asks for first, while the browser starts."""
-        view = flame_question(0) if self.view == "flame" else (self.view, {"r": "0"})
-        if self.recordings:
-            with suppress(DsError):  # which is told to who asks
+        with suppress(DsError):  # which is told to who asks
+            if self.recordings:
+                view = flame_question(0) if self.view == "flame" else (self.view, {"r": "0"})
                 self.json(*view)
                 self.json("summary", {"r": "0"})
 
@@ -115,6 +133,12 @@ class Answers:
         """What a recording is compared with."""
         others = [one for one in self.recordings if one is not recording]
         return others[0] if others else None
+
+
+def _done(recordings: Sequence[Recording]) -> Future[Sequence[Recording]]:
+    opened: Future[Sequence[Recording]] = Future()
+    opened.set_result(recordings)
+    return opened
 
 
 def _plain(value: Any) -> Any:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import secrets
 import socket
+import sys
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -20,9 +23,17 @@ if TYPE_CHECKING:
     from ds_inspector.recording import Recording
     from ds_inspector.server.broadcast import Source
 
+    Opened = Future[Sequence[Recording]]
+
+_AT_ONCE = 0.2
+"""Seconds within which most files are opened or refused; the page comes before larger ones."""
+
+_TURN = 0.0005
+"""Seconds for which a thread that opens a file keeps the interpreter from answering the page."""
+
 
 def serve(
-    recordings: Sequence[Recording] = (),
+    recordings: Callable[[], Sequence[Recording]] = tuple,
     *,
     live: Source | None = None,
     title: str = "",
@@ -31,10 +42,11 @@ def serve(
 ) -> None:
     """Show recordings or a running session in a page, until Ctrl-C.
 
-    The address is printed, with a token that is new each time.
+    The address is printed, with a token that is new each time. Large files are opened while the
+    browser starts.
 
     Args:
-        recordings: One, or two: what is looked at, and what it is compared with.
+        recordings: Opens one, or two: what is looked at, and what it is compared with.
         live: Gives the steps of a running session.
         title: Of the page; by default the first recording's.
         port: To listen on; any free one by default.
@@ -42,18 +54,21 @@ def serve(
 
     Raises:
         RefusedError: The port is in use, or the page was not built.
+        DsError: The recordings cannot be opened.
     """
-    import uvicorn
-
-    from ds_inspector.server.app import application
-    from ds_inspector.server.broadcast import Broadcast
-
     assets.read("index.html")
-    with _listening(port) as listener:
+    with _listening(port) as listener, _short_turns():
+        opened: Opened = Future()
+        threading.Thread(target=_open, args=(recordings, opened), daemon=True).start()
+        import uvicorn
+
+        from ds_inspector.server.app import application
+        from ds_inspector.server.broadcast import Broadcast
+
         number = listener.getsockname()[1]
         token = secrets.token_urlsafe(24)
         broadcast = None if live is None else Broadcast(live)
-        answers = Answers(recordings, title=title, live=live is not None)
+        answers = Answers(opened, title=title, live=live is not None)
         server = uvicorn.Server(
             uvicorn.Config(
                 application(answers, token, number, broadcast),
@@ -66,6 +81,8 @@ def serve(
                 ws="none",
             )
         )
+        wait([opened], _AT_ONCE)
+        _refused(opened)
         address = f"http://127.0.0.1:{number}/{token}/"
         click.echo(f"{address}\nCtrl-C ends it.")
         if broadcast is not None:
@@ -73,10 +90,41 @@ def serve(
         threading.Thread(target=answers.prepare, daemon=True).start()
         if browser:
             webbrowser.open(address)
+
+        def end_if_refused(opened: Opened) -> None:
+            server.should_exit = opened.exception() is not None
+
+        opened.add_done_callback(end_if_refused)
         try:
             server.run(sockets=[listener])
         except KeyboardInterrupt:
             click.echo("")
+        _refused(opened)
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
+
+
+def _open(recordings: Callable[[], Sequence[Recording]], opened: Opened) -> None:
+    try:
+        found = recordings()
+    except Exception as error:  # raised where it is asked for
+        opened.set_exception(error)
+    else:
+        opened.set_result(found)
+
+
+def _refused(opened: Opened) -> None:
+    """Raise what was raised instead of opening."""
+    if opened.done():
+        opened.result()
 
 
 def _listening(port: int | None) -> socket.socket:

@@ -10,11 +10,12 @@ import { follow, view } from "./state.ts";
 const asked = new URLSearchParams(location.hash.slice(1)).has("view");
 follow();
 start();
+const begun = view.value;
 // Before the page asks for it by itself: what it shows first, then the worker, which takes longest.
 if (asked) first();
 get<Session>("session").then(
   ({ view: best, recordings }) => {
-    if (!asked) view.value = best;
+    if (!asked && view.value === begun) view.value = best;
     if (recordings.length) first();
     if (view.value === "graph") void warm().catch(() => undefined);
   },

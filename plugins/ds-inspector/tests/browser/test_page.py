@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import Future
 
 import pytest
 from conftest import served
@@ -321,3 +322,14 @@ def test_what_is_not_there_is_said(page):
             page.keyboard.press(key)
             page.get_by_text(says).wait_for()
         page.goto("about:blank")
+
+
+def test_what_is_clicked_while_a_file_is_opened_stays(page):
+    opened = Future()
+    with served(opened) as address:
+        page.goto(address)
+        page.get_by_text("Opening…").wait_for()
+        page.get_by_role("tab", name="Memory").click()
+        opened.set_result([example()])
+        painted(page, BARS)
+        assert page.get_by_role("tab", name="Memory").get_attribute("aria-selected") == "true"

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,20 +15,32 @@ from ds_inspector.recording import Texts
 from ds_core.errors import RefusedError
 
 
+class Watched:
+    """What helpers there were: processes, and the batches that they made, or None for each that
+    they could not make."""
+
+    def __init__(self):
+        self.processes, self.batches = [], []
+
+
 @pytest.fixture
-def started(monkeypatch):
-    """Files of any size are worth other processes, in small pieces; those that were started."""
+def watched(monkeypatch):
+    """Files of any size are worth other processes, in small pieces."""
     for name, value in {"_LARGE": 0, "_FIRST": 3000, "_BLOCK": 5000}.items():
         monkeypatch.setattr(f"ds_inspector.importing.trace.pieces.{name}", value)
     monkeypatch.setattr("ds_inspector.importing.trace.reading.cores", lambda: 2)
-    found, popen = [], subprocess.Popen
+    found, popen, loads = Watched(), subprocess.Popen, helpers.pickle.loads
 
     def start(*arguments, **options):
-        process = popen(*arguments, **options)
-        found.append(process)
-        return process
+        found.processes.append(popen(*arguments, **options))
+        return found.processes[-1]
+
+    def understand(answer):
+        found.batches.append(loads(answer))
+        return found.batches[-1]
 
     monkeypatch.setattr(helpers.subprocess, "Popen", start)
+    monkeypatch.setattr(helpers.pickle, "loads", understand)
     return found
 
 
@@ -44,66 +58,103 @@ def assert_same(one, other):
         assert np.array_equal(column, other[key], equal_nan=isinstance(column, np.ndarray)), key
 
 
-@pytest.fixture
-def nested(tmp_path):
-    """A trace in which cuts are wrong as often as they are right, and pairs are far apart."""
+def written(path, between=", ", nested=False):
+    """A trace with pairs that are far apart; if it is nested, cuts are wrong as often as right."""
     events = []
     for number in range(600):
         inner = [{"a": {"b": number}}, {"c": [{"d": 1}, {"e": 2}]}] * (number % 3)
         event = {"ph": "X", "cat": "cpu_op", "name": f"op{number % 7}", "pid": 1, "tid": 2}
         event |= {"ts": 10 * number, "dur": 5 + number % 4}
-        events.append({**event, "args": {"Sequence number": number, "list": inner}})
+        arguments = {"Sequence number": number, "list": inner if nested else []}
+        if number == 300:
+            arguments["long"] = "x" * 20_000
+        events.append({**event, "args": arguments})
         half = {"ph": "BE"[number % 2], "cat": "python_function", "name": "f(3): g", "pid": 1}
         events.append({**half, "tid": 3, "ts": 10 * number})
-    path = tmp_path / "nested.json"
-    path.write_text(json.dumps({"traceEvents": events, "after": [{"x": 1}, {"y": 2}]}))
+    listed = between.join(json.dumps(event) for event in events)
+    path.write_text(f'{{"traceEvents": [{listed}], "after": [{{"x": 1}}, {{"y": 2}}]}}')
     return path
 
 
-@pytest.mark.parametrize("which", ["trace", "plain_trace", "nested"])
-def test_the_recording_is_the_same(which, request, monkeypatch):
+@pytest.mark.parametrize("which", ["trace", "plain_trace"])
+def test_the_recording_is_the_same(which, request):
     path = request.getfixturevalue(which)
     alone = open_any(path)
-    started = request.getfixturevalue("started")
+    watched = request.getfixturevalue("watched")
     assert_same(open_any(path), alone)
-    assert len(started) == 2
-    assert [process.wait(20) for process in started] == [0, 0]
+    assert sum(batch.seen for batch in watched.batches) > 0.9 * alone.events.rows
+    assert [process.wait(20) for process in watched.processes] == [0, 0]
 
 
-@pytest.mark.parametrize("program", ["/nowhere/python", "/bin/false"])
-def test_without_them_it_is_read_here(program, trace, started, monkeypatch):
+@pytest.mark.parametrize("between", [", ", ",\n  ", " , ", "\n,\n"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_wherever_it_is_cut(between, nested, tmp_path, request):
+    path = written(tmp_path / "trace.json", between, nested)
+    alone = open_any(path)
+    assert alone.events.rows == 900
+    watched = request.getfixturevalue("watched")
+    assert_same(open_any(path), alone)
+    assert nested or sum(batch is not None for batch in watched.batches) > 10
+    assert [process.wait(20) for process in watched.processes] == [0, 0]
+
+
+@pytest.mark.parametrize("program", ["/nowhere/python", "/bin/false", "/bin/cat", None])
+def test_without_them_it_is_read_here(program, trace, watched, monkeypatch):
     expected = open_any(trace)
     monkeypatch.setattr(helpers.sys, "executable", program)
     assert_same(open_any(trace), expected)
 
 
-def test_one_that_dies_is_done_without(trace, started, monkeypatch):
+def test_those_that_die_are_done_without(trace, watched, monkeypatch):
     expected = open_any(trace)
-    result = helpers.pickle.loads
+    loads = helpers.pickle.loads
 
-    def die(text):
-        for process in started:
+    def die(answer):
+        for process in watched.processes:
             process.kill()
-        return result(text)
+        return loads(answer)
 
     monkeypatch.setattr(helpers.pickle, "loads", die)
     assert_same(open_any(trace), expected)
 
 
-def test_they_end_with_a_file_that_is_refused(plain_trace, tmp_path, started):
-    part = tmp_path / "part.json"
-    part.write_bytes(plain_trace.read_bytes()[:-20_000])
-    with pytest.raises(RefusedError, match="truncated"):
-        open_any(part)
-    assert [process.wait(20) for process in started] == [0, 0]
+def test_they_end_with_a_file_that_is_refused(tmp_path, watched):
+    path = written(tmp_path / "trace.json")
+    path.write_bytes(path.read_bytes()[:-20_000])
+    with pytest.raises(RefusedError, match="truncated or no JSON"):
+        open_any(path)
+    assert [process.wait(20) for process in watched.processes] == [0, 0]
 
 
-def test_they_end_with_who_asks(plain_trace, tmp_path):
-    code = (
-        "import os, sys; from ds_inspector.importing.trace.helpers import Helpers; "
-        "texts = iter([memoryview(b'{}')]); "
-        "print(next(Helpers(1).in_order(texts)).seen, flush=True); os._exit(0)"
-    )
+def test_nothing_in_the_folder_is_executed(tmp_path, watched, monkeypatch):
+    path = written(tmp_path / "trace.json")
+    (tmp_path / "orjson.py").write_text("open('executed', 'w')")
+    monkeypatch.chdir(tmp_path)
+    open_any(path)
+    assert any(watched.batches)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_they_end_with_who_asks():
+    code = """
+import glob, os
+from ds_inspector.importing.trace.helpers import Helpers
+next(Helpers(1).in_order(iter([memoryview(b'{}')] * 2)))
+print(*[open(one).read() for one in glob.glob('/proc/self/task/*/children')], flush=True)
+os._exit(0)
+"""
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True)
-    assert done.stdout == b"1\n"  # the pipe is closed by the last who has it
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    (process,) = done.stdout.split()
+    until = time.monotonic() + 20
+    while _runs(Path("/proc", process)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def _runs(process):
+    try:
+        return "zombie" not in (process / "status").read_text()
+    except OSError:
+        return False

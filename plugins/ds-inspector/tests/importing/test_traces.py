@@ -261,6 +261,8 @@ def test_missing_keys_and_times_without_sense(opened):
             event("list", [1]),
             {**event("odd", 8), "name": {"a": 1}, "tid": None, "args": ["x"]},
             {**event("ids", 9), "args": {"External id": "x", "Sequence number": 2**63}},
+            {**event("nothing", 9), "args": None},
+            {**event("long", 9), "args": {"External id": 2**70, "Input Dims": "x"}},
             3,
             None,
             {"ph": "i"},
@@ -268,10 +270,35 @@ def test_missing_keys_and_times_without_sense(opened):
         ]
     )
     names = list(recording.events["name"])
-    assert {"kept", "bare", "ids"} <= set(names)
+    assert {"kept", "bare", "ids", "nothing", "long"} <= set(names)
     assert not {"negative", "huge", "late", "no time", "list"} & set(names)
-    assert len(names) == 5
+    assert len(names) == 7
     assert "events have no time that makes sense" in recording.about.problems[0]
+
+
+@pytest.mark.parametrize("depth", [100, 300, 900, 2000])
+@pytest.mark.parametrize("ph", ["X", "B"])
+@pytest.mark.parametrize("front", [0, 5000])  # of what is read by another way than the rest
+def test_arguments_may_be_nested(tmp_path, depth, ph, front):
+    arguments = {"Input Dims": "@", "Sequence number": 3}
+    events = [event("b", 100 + number) for number in range(front)]
+    events += [{**event("a", 1), "ph": ph, "args": arguments}, {**event("a", 9), "ph": "E"}]
+    text = json.dumps({"traceEvents": events}).replace('"@"', "[" * depth + "]" * depth)
+    (tmp_path / "x").write_text(text)
+    if depth < 1000:
+        assert list(open_any(tmp_path / "x").events["name"]).count("a") == 1
+    else:
+        with pytest.raises(RefusedError, match="no JSON"):
+            open_any(tmp_path / "x")
+
+
+def test_a_trace_of_ours_with_begin_and_end_in_pieces_of_their_own(opened):
+    wide = {"args": {"module": "m", "step": 0}}
+    events = [{**event("x", ts, 1), **wide} for ts in range(5000)]
+    halves = [{**event("half", ts), **wide, "ph": "BE"[ts % 2]} for ts in range(10_000)]
+    found = opened([*events, *halves, *events], exporter="ds-inspector").events
+    assert found.rows == 15_000
+    assert set(found["module"]) == {"m"}
 
 
 def test_negative_times_count_from_the_first(opened):

@@ -104,6 +104,7 @@ ENDLESS = (
         ("UPDATE columns SET texts = '[' WHERE name = 'name'",),
         ("UPDATE columns SET name = 'no' WHERE name = 'start'",),
         ("UPDATE about SET json = '[]'",),
+        ('UPDATE about SET json = \'{"x": ' + "[" * 3000 + "]" * 3000 + "}'",),
         ("DELETE FROM about",),
     ],
 )

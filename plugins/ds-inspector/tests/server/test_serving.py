@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -46,6 +47,35 @@ def test_two_viewers_at_once_each_with_its_own_address_end_by_ctrl_c(tmp_path):
         for one in viewers:
             one.kill()
             one.communicate()
+
+
+def test_ctrl_c_ends_it_while_a_page_waits_for_a_file():
+    code = (
+        "import time; from ds_inspector.server import serve; "
+        "serve(lambda: time.sleep(60), browser=False)"
+    )
+    command = [sys.executable, "-u", "-c", code]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        address = process.stdout.readline().strip()
+        told = queue.Queue()
+
+        def ask():
+            try:
+                urllib.request.urlopen(f"{address}api/session", timeout=50)
+            except urllib.error.HTTPError as error:
+                told.put(error.read())
+
+        waiting = threading.Thread(target=ask)
+        waiting.start()
+        time.sleep(0.5)  # until it waits
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+        waiting.join()
+    assert process.returncode == 0
+    assert errors == ""
+    assert b"has ended" in told.get(timeout=0)
 
 
 def test_a_port_in_use_is_named():

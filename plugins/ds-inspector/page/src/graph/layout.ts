@@ -68,7 +68,8 @@ export async function place(graph: Graph, size: (id: string) => Size): Promise<P
   );
   const lines = edges.map((edge) => ({ from: number.get(edge.from)!, to: number.get(edge.to)! }));
   const found = rows(ids.length, lines);
-  const plain = found.count === ids.length && found.passed === 0;
+  const forward = lines.every((line) => line.from < line.to);
+  const plain = ids.length > 0 && found.count === ids.length && found.passed === 0 && forward;
   if (plain || ids.length > MANY || found.passed > PASSED) {
     return chain(ids, edges, lines, found, size);
   }

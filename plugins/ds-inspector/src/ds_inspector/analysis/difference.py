@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ds_inspector.analysis.forest import Floats, sum_by
 from ds_inspector.analysis.once import once
 from ds_inspector.analysis.operators import is_operator, own_seconds
 from ds_inspector.analysis.shift import Interval, ratio_of, shift
 from ds_inspector.analysis.timing import of_owner, timing
+from ds_inspector.forest import Floats, sum_by
 from ds_inspector.recording import Recording, Texts
 
 MOST = 500

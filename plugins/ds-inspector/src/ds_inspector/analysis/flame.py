@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ds_core.errors import RefusedError
-from ds_inspector.analysis.forest import Floats, Ints, depths, levels, sum_by, summed
 from ds_inspector.analysis.paths import Paths, by_module, by_operator, by_source, shared
 from ds_inspector.analysis.timing import of_owner, timing
+from ds_inspector.forest import Floats, Ints, depths, levels, sum_by, summed
 from ds_inspector.recording import Recording, Texts
 
 MOST = 20_000

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from ds_inspector.analysis.forest import Ints
 from ds_inspector.analysis.hierarchy import Hierarchy, View, hierarchy, shown_in, view
 from ds_inspector.analysis.weights import weights
+from ds_inspector.forest import Ints
 from ds_inspector.recording import Recording
 
 _HITS = 200

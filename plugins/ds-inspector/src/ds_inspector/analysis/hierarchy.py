@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ds_core.errors import UnknownNameError
-from ds_inspector.analysis.forest import Ints
 from ds_inspector.analysis.once import once
+from ds_inspector.forest import Ints
 from ds_inspector.recording import Recording
 
 MOST = 400

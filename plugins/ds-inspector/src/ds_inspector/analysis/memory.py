@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ds_inspector.analysis.forest import Floats, Ints
 from ds_inspector.analysis.once import once
 from ds_inspector.analysis.savings import savings
+from ds_inspector.forest import Floats, Ints
 from ds_inspector.recording import Recording
 
 KINDS = ("parameter", "buffer", "gradient", "optimizer", "input", "activation", "temporary")

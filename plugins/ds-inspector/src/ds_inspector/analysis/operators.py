@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from ds_inspector.analysis.flops import CONVOLUTION, flops
-from ds_inspector.analysis.forest import Floats, nearest, sum_by
 from ds_inspector.analysis.once import once
 from ds_inspector.analysis.paths import distinct, shared
 from ds_inspector.analysis.roofline import bounds, peaks_of
 from ds_inspector.analysis.shapes import parsed
 from ds_inspector.analysis.timing import Mask, timing
+from ds_inspector.forest import Floats, nearest, sum_by
 from ds_inspector.recording import Recording, Texts
 
 MOST = 5000

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ds_inspector.analysis.forest import Ints, depths, levels, nearest
 from ds_inspector.analysis.hierarchy import parts_of
 from ds_inspector.analysis.once import once
 from ds_inspector.analysis.timing import of_owner, timing
+from ds_inspector.forest import Ints, depths, levels, nearest
 from ds_inspector.recording import Recording, Texts
 
 UNMATCHED = "(unmatched)"

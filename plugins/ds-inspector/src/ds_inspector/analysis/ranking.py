@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ds_inspector.analysis.forest import sum_by
 from ds_inspector.analysis.operators import flops_of, is_operator, own_seconds
 from ds_inspector.analysis.roofline import bounds, peaks_of
 from ds_inspector.analysis.timing import timing
+from ds_inspector.forest import sum_by
 from ds_inspector.recording import Recording
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ds_inspector.analysis.forest import Floats
+from ds_inspector.forest import Floats
 from ds_inspector.recording import Recording
 
 BUDGET = 0.8

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ds_inspector.analysis.forest import Ints, sum_by
+from ds_inspector.forest import Ints, sum_by
 from ds_inspector.recording import Recording, Table
 
 _SIXTEEN = re.compile(

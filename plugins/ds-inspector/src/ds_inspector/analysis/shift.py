@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ds_inspector.analysis.forest import Floats
+from ds_inspector.forest import Floats
 
 _ERROR = 0.05
 """Of an interval, on both sides together."""

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ds_inspector.analysis.forest import sum_by
 from ds_inspector.analysis.memory import peak
 from ds_inspector.analysis.operators import flops_in_all
 from ds_inspector.analysis.paths import by_module
 from ds_inspector.analysis.timing import of_owner, timing
+from ds_inspector.forest import sum_by
 from ds_inspector.recording import Recording
 
 

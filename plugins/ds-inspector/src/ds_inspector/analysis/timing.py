@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ds_inspector.analysis.forest import Floats, Ints, depths, levels, nearest, sum_by, summed
 from ds_inspector.analysis.once import once
+from ds_inspector.forest import Floats, Ints, depths, levels, nearest, sum_by, summed
 from ds_inspector.recording import Recording, Texts
 
 Mask = NDArray[np.bool_]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ds_inspector.analysis.forest import Floats, Ints
 from ds_inspector.analysis.once import once
 from ds_inspector.analysis.paths import distinct
 from ds_inspector.analysis.timing import timing
+from ds_inspector.forest import Floats, Ints
 from ds_inspector.recording import Recording
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ds_inspector.analysis.forest import Floats, Ints, nearest, sum_by
 from ds_inspector.analysis.hierarchy import Hierarchy, hierarchy
 from ds_inspector.analysis.once import once
 from ds_inspector.analysis.timing import of_owner, timing
+from ds_inspector.forest import Floats, Ints, nearest, sum_by
 from ds_inspector.recording import Recording, Texts
 
 SIZES = {

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ds_inspector.analysis.forest import depths, levels, nearest
 from ds_inspector.capture.kineto import Raw, kinds
 from ds_inspector.capture.marks import MODULE, STEP
 from ds_inspector.capture.phases import phases
 from ds_inspector.capture.texts import blank, starting, taken
+from ds_inspector.forest import depths, levels, nearest
 from ds_inspector.recording.table import Array, Texts
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ds_inspector.analysis.forest import depths, levels, nearest
 from ds_inspector.capture.dispatch import MODULE, Call
 from ds_inspector.capture.events import StepEvents
 from ds_inspector.capture.sequence import matched, shared_codes
 from ds_inspector.capture.texts import among, taken
+from ds_inspector.forest import depths, levels, nearest
 from ds_inspector.recording import Table
 from ds_inspector.recording.table import Array, Texts
 

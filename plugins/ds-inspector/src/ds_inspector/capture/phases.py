@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ds_inspector.analysis.forest import nearest
 from ds_inspector.capture.kineto import Raw
 from ds_inspector.capture.marks import MODULE
+from ds_inspector.forest import nearest
 from ds_inspector.recording.table import Array, Texts
 
 PHASES = ["other", "forward", "backward", "optimizer", "data"]

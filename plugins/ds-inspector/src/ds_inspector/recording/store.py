@@ -85,7 +85,7 @@ def load(path: str | Path) -> Recording:
             return Recording(*_read(database, path), path=path)
     except OSError as error:
         raise RefusedError(f"{path} cannot be read: {error.strerror}.") from error
-    except (sqlite3.Error, ValueError, msgspec.MsgspecError) as error:
+    except (sqlite3.Error, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise RefusedError(
             f"{path} is damaged: {_first_line(error)}.", mend="Record it again."
         ) from error
@@ -165,6 +165,6 @@ def _check_references(tables: dict[str, Table]) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    if isinstance(error, msgspec.MsgspecError):
+    if isinstance(error, (msgspec.MsgspecError, RecursionError)):
         return "what it says about itself cannot be understood"
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -18,6 +18,9 @@ from ds_inspector.server.questions import flame_question
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
 
+Opened = Future[Sequence[Recording]]
+"""Recordings that are there, or will be."""
+
 _KEPT = 256 * 2**20
 """Bytes of answers that are kept; the oldest go first."""
 
@@ -33,7 +36,7 @@ class Answers:
 
     def __init__(
         self,
-        recordings: Sequence[Recording] | Future[Sequence[Recording]],
+        recordings: Sequence[Recording] | Opened,
         *,
         title: str = "",
         live: bool = False,
@@ -69,11 +72,12 @@ class Answers:
 
     def prepare(self) -> None:
         """Compute what the page asks for first, while the browser starts."""
+        if self._opened.exception() is not None or not self.recordings:
+            return
+        view = flame_question(0) if self.view == "flame" else (self.view, {"r": "0"})
         with suppress(DsError):  # which is told to who asks
-            if self.recordings:
-                view = flame_question(0) if self.view == "flame" else (self.view, {"r": "0"})
-                self.json(*view)
-                self.json("summary", {"r": "0"})
+            self.json(*view)
+            self.json("summary", {"r": "0"})
 
     def json(self, name: str, query: Mapping[str, str]) -> bytes:
         """An answer as JSON; NaN and infinity are null.
@@ -135,8 +139,8 @@ class Answers:
         return others[0] if others else None
 
 
-def _done(recordings: Sequence[Recording]) -> Future[Sequence[Recording]]:
-    opened: Future[Sequence[Recording]] = Future()
+def _done(recordings: Sequence[Recording]) -> Opened:
+    opened: Opened = Future()
     opened.set_result(recordings)
     return opened
 

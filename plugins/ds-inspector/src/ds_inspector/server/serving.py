@@ -9,27 +9,26 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from concurrent.futures import Future, InvalidStateError, wait
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import click
 
 from ds_core.errors import RefusedError
 from ds_inspector.server import assets
-from ds_inspector.server.answers import Answers
+from ds_inspector.server.answers import Answers, Opened
 
 if TYPE_CHECKING:
     from ds_inspector.recording import Recording
     from ds_inspector.server.broadcast import Source
 
-    Opened = Future[Sequence[Recording]]
-
 _AT_ONCE = 0.2
 """Seconds within which most files are opened or refused; the page comes before larger ones."""
 
 _TURN = 0.0005
-"""Seconds for which a thread that opens a file keeps the interpreter from answering the page."""
+"""Seconds for which one thread keeps the others from the interpreter: opening a file, or a long
+answer, holds up the page no longer."""
 
 
 def serve(
@@ -60,29 +59,17 @@ def serve(
     with _listening(port) as listener, _short_turns():
         opened: Opened = Future()
         threading.Thread(target=_open, args=(recordings, opened), daemon=True).start()
-        import uvicorn
-
         from ds_inspector.server.app import application
         from ds_inspector.server.broadcast import Broadcast
+        from ds_inspector.server.interruptible import Interruptible
 
         number = listener.getsockname()[1]
         token = secrets.token_urlsafe(24)
         broadcast = None if live is None else Broadcast(live)
         answers = Answers(opened, title=title, live=live is not None)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                application(answers, token, number, broadcast),
-                access_log=False,
-                http="h11",
-                lifespan="off",
-                log_level="warning",
-                server_header=False,
-                timeout_graceful_shutdown=1,
-                ws="none",
-            )
-        )
+        server = Interruptible(application(answers, token, number, broadcast), opened)
         wait([opened], _AT_ONCE)
-        _refused(opened)
+        _raise_if_refused(opened)
         address = f"http://127.0.0.1:{number}/{token}/"
         click.echo(f"{address}\nCtrl-C ends it.")
         if broadcast is not None:
@@ -90,16 +77,12 @@ def serve(
         threading.Thread(target=answers.prepare, daemon=True).start()
         if browser:
             webbrowser.open(address)
-
-        def end_if_refused(opened: Opened) -> None:
-            server.should_exit = opened.exception() is not None
-
-        opened.add_done_callback(end_if_refused)
         try:
             server.run(sockets=[listener])
         except KeyboardInterrupt:
             click.echo("")
-        _refused(opened)
+            return
+        _raise_if_refused(opened)
 
 
 @contextmanager
@@ -113,15 +96,16 @@ def _short_turns() -> Iterator[None]:
 
 
 def _open(recordings: Callable[[], Sequence[Recording]], opened: Opened) -> None:
-    try:
-        found = recordings()
-    except Exception as error:  # raised where it is asked for
-        opened.set_exception(error)
-    else:
-        opened.set_result(found)
+    with suppress(InvalidStateError):  # the server has ended
+        try:
+            found = recordings()
+        except Exception as error:  # raised where it is asked for
+            opened.set_exception(error)
+        else:
+            opened.set_result(found)
 
 
-def _refused(opened: Opened) -> None:
+def _raise_if_refused(opened: Opened) -> None:
     """Raise what was raised instead of opening."""
     if opened.done():
         opened.result()

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ds_inspector.analysis.forest import Floats, Ints, nearest, sum_by, summed
 from ds_inspector.analysis.once import once
 from ds_inspector.analysis.operators import is_operator, own_seconds
 from ds_inspector.analysis.roofline import peaks_of
 from ds_inspector.analysis.shapes import parsed
 from ds_inspector.analysis.timing import Mask, timing
 from ds_inspector.analysis.typical import typical
+from ds_inspector.forest import Floats, Ints, nearest, sum_by, summed
 from ds_inspector.recording import Recording
 
 _IDLE = {

@@ -6,8 +6,8 @@ import numpy as np
 
 from ds_inspector.analysis.advice.facts import Facts, percent, spent
 from ds_inspector.analysis.advice.finding import Finding
-from ds_inspector.analysis.forest import sum_by
 from ds_inspector.analysis.paths import distinct
+from ds_inspector.forest import sum_by
 from ds_inspector.recording import Texts
 
 _MANY = 16

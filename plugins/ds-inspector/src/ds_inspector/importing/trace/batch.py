@@ -22,6 +22,9 @@ from ds_inspector.importing.trace.event import (
     event_of,
 )
 
+NO_INPUT = (b"", b"")
+"""Shapes and types of no inputs, as text."""
+
 _NUMBERS = ("sequence", "external", "correlation")
 _UNUSED = ("python_function",)  # categories of whose arguments none is used
 
@@ -80,6 +83,7 @@ def decode(text: bytes) -> Batch:
 
     Raises:
         orjson.JSONDecodeError: It is none.
+        RecursionError: It is nested too deeply.
     """
     try:
         return batch_of(json.decode(text))
@@ -161,7 +165,7 @@ def _arguments(given: list[Arguments]) -> Columns:
     except (TypeError, OverflowError):
         for name in _NUMBERS:
             columns.number(name, "q", [_integer(getattr(each, name)) for each in given])
-    inputs = [(bytes(each.dims), bytes(each.types)) for each in given]
+    inputs = [(bytes(each.dims), bytes(each.types)) if each.dims else NO_INPUT for each in given]
     columns.code("input", inputs)
     return columns
 

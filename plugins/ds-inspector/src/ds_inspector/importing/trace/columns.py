@@ -48,7 +48,7 @@ class Columns:
         """Add a column of values that repeat.
 
         Raises:
-            TypeError: One of them cannot be compared.
+            TypeError: One of them cannot be hashed.
         """
         codes = Codes()
         self.codes[name] = array("I", codes.of(values))

@@ -13,6 +13,9 @@ import orjson
 
 from ds_inspector.importing.trace.batch import decode
 
+END = b""
+"""After which no text comes."""
+
 _LENGTH = struct.Struct("<Q")
 
 
@@ -42,8 +45,7 @@ def main() -> None:
     """Answer each text with a batch, or with None if no events stand in it."""
     gc.disable()  # nothing of what JSON makes refers to itself
     with suppress(EOFError):
-        while True:
-            text = receive(sys.stdin.buffer)
+        while (text := receive(sys.stdin.buffer)) != END:
             try:
                 batch = decode(b"[%b]" % text)
             except (orjson.JSONDecodeError, RecursionError):

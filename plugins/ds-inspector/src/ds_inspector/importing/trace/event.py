@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -55,6 +56,13 @@ class Note(msgspec.Struct, gc=False):
     bytes: Any = None
 
 
+_USED = {
+    field.encode_name
+    for kind in (Arguments, Instant, Note)
+    for field in msgspec.structs.fields(kind)
+}
+_NOT_SUCH = (msgspec.MsgspecError, ValueError, RecursionError)
+
 decode = msgspec.json.Decoder(list[Event]).decode
 """Events from JSON; raises `msgspec.MsgspecError` if it is not a list of such objects."""
 
@@ -68,7 +76,9 @@ def event_of(told: dict[str, Any]) -> Event:
     arguments = told.get("args")
     if isinstance(arguments, dict):
         event.given = arguments
-        event.args = msgspec.Raw(orjson.dumps(arguments))
+        used = {key: arguments[key] for key in _USED & arguments.keys()}
+        with suppress(TypeError):  # what is nested too deeply to be written
+            event.args = msgspec.Raw(orjson.dumps(used))
     return event
 
 
@@ -77,11 +87,11 @@ def arguments_of(events: list[Event], kind: type[T]) -> list[T]:
     texts = [event.args or b"{}" for event in events]
     try:  # one call takes half the time of many
         return msgspec.json.decode(b"[%b]" % b",".join(texts), type=list[kind])  # type: ignore[valid-type]
-    except msgspec.ValidationError:
+    except _NOT_SUCH:
         found = []
         for text in texts:
             try:
                 found.append(msgspec.json.decode(text, type=kind))
-            except msgspec.ValidationError:
+            except _NOT_SUCH:
                 found.append(kind())
         return found

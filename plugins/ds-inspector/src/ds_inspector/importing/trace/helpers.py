@@ -15,10 +15,10 @@ from contextlib import suppress
 from itertools import chain
 from threading import Semaphore
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from ds_inspector.importing.trace.batch import Batch
-from ds_inspector.importing.trace.decoding import receive, send
+from ds_inspector.importing.trace.decoding import END, receive, send
 
 _MOST = 6  # beyond, joining what they make takes longer
 _AHEAD = 2  # texts that each has at once, so that none waits for the next
@@ -36,6 +36,8 @@ def cores() -> int:
 
 class Helpers:
     """Processes that make batches of text, until they are closed.
+
+    Once one of them fails, whoever asks does the rest alone.
 
     Args:
         count: How many.
@@ -92,7 +94,7 @@ class Helpers:
         self._jobs.put(None)  # for the others
 
     def _work(self) -> None:
-        with suppress(OSError):  # it cannot be started, or has ended
+        with suppress(Exception):  # whatever keeps it from starting or ends it
             self._converse()
         for _, answer in self._jobs_to_do():
             answer.set_result(None)
@@ -100,36 +102,38 @@ class Helpers:
     def _converse(self) -> None:
         asked: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
         with subprocess.Popen(
-            [sys.executable, "-m", "ds_inspector.importing.trace.decoding"],
+            # Not of the folder that it runs in, which may be anybody's.
+            [sys.executable, "-P", "-m", "ds_inspector.importing.trace.decoding"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for this process alone
         ) as process:
             assert process.stdin is not None
-            assert process.stdout is not None
             room = Semaphore(_AHEAD - 1)
-            taking = threading.Thread(target=_take, args=(process.stdout, asked, room), daemon=True)
+            taking = threading.Thread(target=_take, args=(process, asked, room), daemon=True)
             taking.start()
             try:
                 for text, answer in self._jobs_to_do():
                     asked.put(answer)
                     send(process.stdin, text)
                     room.acquire()
+                send(process.stdin, END)  # others may have the pipe, too, and keep it open
             finally:
                 asked.put(None)
                 taking.join()
 
 
-def _take(file: IO[bytes], asked: queue.SimpleQueue[Answer | None], room: Semaphore) -> None:
+def _take(
+    process: subprocess.Popen[bytes], asked: queue.SimpleQueue[Answer | None], room: Semaphore
+) -> None:
     """Take batches in as they come; once none can come, there are none."""
-    there = True
+    assert process.stdout is not None
     while (answer := asked.get()) is not None:
         batch = None
-        if there:
-            try:
-                batch = pickle.loads(receive(file))
-            except (OSError, EOFError):
-                there = False
+        try:
+            batch = pickle.loads(receive(process.stdout))
+        except Exception:  # it has ended, or says what nobody understands
+            process.kill()
         answer.set_result(batch)
         room.release()

@@ -41,7 +41,7 @@ class Joined:
             self._numbers.setdefault(name, []).append(values)
         for name, codes in columns.codes.items():
             known = self._known.setdefault(name, Codes())
-            here = np.array([*known.of(columns.known[name]), 0])
+            here = np.array([*known.of(columns.known[name]), 0], np.int64)
             self._codes.setdefault(name, []).append(here[np.asarray(codes)])
 
     def finish(self) -> None:

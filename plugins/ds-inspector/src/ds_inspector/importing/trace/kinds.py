@@ -120,5 +120,11 @@ def _shape(dims: Any) -> str:
     if not isinstance(dims, list) or not dims:
         return ""
     if isinstance(dims[0], list):  # a list of tensors
-        return ", ".join(text for each in dims[:16] if (text := _shape(each)))
-    return "x".join(str(dim)[:20] for dim in dims[:16])
+        return ", ".join(text for each in dims[:16] if (text := _sizes(each)))
+    return _sizes(dims)
+
+
+def _sizes(dims: Any) -> str:
+    if not isinstance(dims, list):
+        return ""
+    return "x".join(str(dim)[:20] if isinstance(dim, (int, str)) else "?" for dim in dims[:16])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ds_inspector.analysis.forest import nearest
+from ds_inspector.forest import nearest
 from ds_inspector.importing.trace.rows import Ints, Rows
 from ds_inspector.recording import Table
 from ds_inspector.recording.table import Texts

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ds_inspector.analysis.forest import nearest
+from ds_inspector.forest import nearest
 from ds_inspector.importing.limits import cut
 from ds_inspector.importing.naming import is_foreign
 from ds_inspector.importing.trace.kinds import ANNOTATION, MODULE, OPERATOR, PYTHON, starts

@@ -11,6 +11,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Generator, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -91,13 +92,15 @@ class Pieces:
             yield self._end(text)
             return
         enough = 0
-        for block in blocks:
+        blocks = chain([b""], blocks)  # what there is may do
+        while (block := next(blocks, None)) is not None:
             text += block
             if len(text) < enough:
                 continue
             if self.helpers is not None and self._between is not None:
-                text = yield from self._helped(self.helpers, self._between, text, blocks)
-                self.helpers = None  # what is left is cut with care
+                left = yield from self._helped(self.helpers, self._between, text, blocks)
+                self.helpers, text = None, b""
+                blocks = chain(left, blocks)  # to be cut with care
                 continue
             piece, text = self._cut(text)
             if piece is not None:
@@ -111,23 +114,24 @@ class Pieces:
 
     def _helped(
         self, helpers: Helpers, between: bytes, text: bytes, blocks: Iterator[bytes]
-    ) -> Generator[Any, None, bytes]:
-        """Pieces of text, made by others; returns the text from the first wrong cut on."""
+    ) -> Generator[Any, None, list[bytes]]:
+        """Pieces of text, made by others; returns blocks of text from the first wrong cut on."""
         rest = text
 
         def cut() -> Iterator[memoryview]:
             nonlocal rest
             for block in blocks:
                 rest = text = rest + block
-                end = text.rfind(between) + between.index(b",")
-                if end > 0:
-                    rest = text[end + 1 :]
-                    yield memoryview(text)[:end]
+                found = text.rfind(between)
+                if found >= 0:
+                    comma = found + between.index(b",")
+                    rest = text[comma + 1 :]
+                    yield memoryview(text)[:comma]
                 elif len(text) > _PIECE:
                     return
 
         left = yield from helpers.in_order(cut())
-        return b",".join([*left, rest])
+        return [*(piece.tobytes() + b"," for piece in left), rest]
 
     def _begin(self, blocks: Iterator[bytes]) -> tuple[bytes, bytes]:
         """What follows the opening bracket, and how to open what is left; "" if all is read."""

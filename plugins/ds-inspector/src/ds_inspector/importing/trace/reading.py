@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +43,16 @@ def read(pieces: Pieces, coming: Iterable[list[Any]], path: Path) -> Recording:
     Raises:
         RefusedError: There is no event in it, or more than is read.
     """
-    rows, keep = Rows(), None
+    coming = iter(coming)
+    first = next(coming, [])
+    rows = Rows(keep=written.is_ours(pieces.about))  # which takes longer
     with ExitStack() as stack:
-        for piece in coming:
-            if keep is None:
-                keep = written.is_ours(pieces.about)  # all arguments, which takes longer
-                if not keep:
-                    pieces.decode = decode
-                    if pieces.large and cores() > 1:
-                        pieces.helpers = stack.enter_context(Helpers(cores()))
-            rows.take(piece if isinstance(piece, Batch) else batch_of(piece, keep))
+        if not rows.keep:
+            pieces.decode = decode
+            if pieces.large and cores() > 1:
+                pieces.helpers = stack.enter_context(Helpers(cores()))
+        for piece in chain([first], coming):
+            rows.take(piece if isinstance(piece, Batch) else batch_of(piece, rows.keep))
     rows.finish()
     if not rows.kept.any():
         raise RefusedError(f"{path} has no events that take time.")
@@ -62,8 +63,7 @@ def read(pieces: Pieces, coming: Iterable[list[Any]], path: Path) -> Recording:
 
 def _recording(rows: Rows, about: About) -> Recording:
     kept = np.flatnonzero(rows.kept)
-    ours = bool(rows.given)
-    base = 0.0 if ours else float(rows.start[kept].min())
+    base = 0.0 if rows.keep else float(rows.start[kept].min())
     start = np.rint((rows.start - base) * 1000)
     start = np.where(rows.kept, start, 0).astype(np.int64)
     duration = np.where(rows.kept, np.rint(rows.duration * 1000), 0).astype(np.int64)
@@ -87,7 +87,7 @@ def _recording(rows: Rows, about: About) -> Recording:
     )
     events.cause = _causes(rows, order, events, lane, lane_of, base)
     phase = owners.phases(events)
-    begin, end = written.steps(rows) if ours else owners.steps(events)
+    begin, end = written.steps(rows) if rows.keep else owners.steps(events)
     shapes, dtype = inputs_of(rows)
     columns = {
         "start": start / 1e9,
@@ -104,7 +104,7 @@ def _recording(rows: Rows, about: About) -> Recording:
         "shapes": shapes.take(order),
         "dtype": dtype.take(order),
     }
-    if ours:
+    if rows.keep:
         columns |= written.columns([rows.given[row] for row in order.tolist()], len(begin))
     table = Table("events", columns)
     tables = {

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from ds_inspector.importing import limits
-from ds_inspector.importing.trace.batch import Batch, Place, place_of, real, timed_of
+from ds_inspector.importing.trace.batch import NO_INPUT, Batch, Place, place_of, real, timed_of
 from ds_inspector.importing.trace.columns import Codes
 from ds_inspector.importing.trace.event import Event
 from ds_inspector.importing.trace.joined import Ints, Joined
@@ -19,12 +19,14 @@ __all__ = ["LATEST", "Ints", "Rows"]
 LATEST = 4e15
 """Microseconds: a hundred years; beyond, nanoseconds would not fit."""
 
-_NO_INPUT = (b"", b"")
 _SKIPPED = {"Trace", "gpu_user_annotation", "step"}  # they repeat what other events say
 
 
 class Rows:
     """Collects what takes time (`X`, and pairs of `B` and `E`), and what is told beside it.
+
+    Args:
+        keep: Keep all arguments of each event.
 
     Attributes:
         names: Of threads.
@@ -42,7 +44,8 @@ class Rows:
         kept: Whether it is one of the recording's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep: bool) -> None:
+        self.keep = keep
         self.lost = 0
         self.names: dict[Place, str] = {}
         self.instants = Joined()
@@ -61,7 +64,7 @@ class Rows:
         Raises:
             RefusedError: There are more than are read.
         """
-        pairs = timed_of(self._pairs(batch.halves), keep=bool(batch.timed.given))
+        pairs = timed_of(self._pairs(batch.halves), self.keep)
         for timed in (batch.timed, pairs):
             self._places.append(np.asarray(timed.rows) + self._events.rows)
             self._events.add(timed.events)
@@ -98,14 +101,14 @@ class Rows:
         for name, part in (("name", 0), ("category", 1), ("lane", slice(2, 4))):
             known = Codes()
             codes = known.of(key[part] for key in self._events.known["what"])
-            self.codes[name] = np.array([*codes, 0])[what]
+            self.codes[name] = np.array([*codes, 0], np.int64)[what]
             self.known[name] = list(known)
         place = np.concatenate(self._places)
         for name, values in self._arguments.numbers.items():
-            self.numbers[name] = np.full(count, -1)
+            self.numbers[name] = np.full(count, -1, np.int64)
             self.numbers[name][place] = values
-        self.known["input"] = [*self._arguments.known["input"], _NO_INPUT]
-        self.codes["input"] = np.full(count, len(self.known["input"]) - 1)
+        self.known["input"] = [*self._arguments.known["input"], NO_INPUT]
+        self.codes["input"] = np.full(count, len(self.known["input"]) - 1, np.int64)
         self.codes["input"][place] = self._arguments.codes["input"]
         self.start, self.duration = self.numbers["start"], self.numbers["duration"]
         names = [limits.cut(str(name)) for name in self.known["name"]]

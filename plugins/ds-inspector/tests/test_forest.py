@@ -1,5 +1,5 @@
 import numpy as np
-from ds_inspector.analysis.forest import depths, levels, nearest, summed
+from ds_inspector.forest import depths, levels, nearest, summed
 from hypothesis import given
 from hypothesis import strategies as st
 

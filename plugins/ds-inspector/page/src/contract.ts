@@ -213,6 +213,7 @@ export interface Difference {
   };
   modules: Change[];
   operators: Change[];
+  problems: string[];
 }
 
 export interface Step {

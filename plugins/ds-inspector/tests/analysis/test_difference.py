@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from ds_inspector.analysis.difference import difference
 from ds_inspector.analysis.shift import _rank, ratio_of, shift
+from ds_inspector.recording import Recording, Table
+from ds_inspector.recording.recording import About
 from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import recordings, steps_of
@@ -109,3 +111,30 @@ def test_what_is_new_or_gone_changes_by_all_of_its_time():
     assert rows["old"]["change"] == pytest.approx(-1.0)
     assert rows["new"]["before"] == 0.0
     assert rows["new"]["change"] == pytest.approx(0.5)
+
+
+def named(*modules):
+    events = {
+        "start": np.arange(len(modules), dtype=float),
+        "duration": np.ones(len(modules)),
+        "name": ["aten::mm"] * len(modules),
+        "kind": ["operator"] * len(modules),
+        "module": list(modules),
+    }
+    return Recording(About(title="m", origin="torch"), {"events": Table("events", events)})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("abcde", "abcde", True),
+        ("abcde", "eghij", True),
+        ("abcdef", "fghijk", False),
+        ("abcdef", "ghijkl", False),
+        ("ab", "cd", True),  # too few to tell
+        ("abcde", ("", "", ""), True),  # as of a compiled model
+    ],
+)
+def test_other_models_are_told_apart(one, other, alike):
+    problems = difference(named(*one), named(*other))["problems"]
+    assert problems == [] if alike else "different models" in problems[0]

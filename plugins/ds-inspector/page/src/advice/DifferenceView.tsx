@@ -11,7 +11,7 @@ export function DifferenceView() {
   const answer = useAnswer<Difference>("difference");
   const [asked, setAll] = useState<boolean | null>(null);
   if (!answer.value) return <Waiting answer={answer} />;
-  const { steps, modules, operators } = answer.value;
+  const { steps, modules, operators, problems } = answer.value;
   const all = asked ?? ![...modules, ...operators].some((one) => one.sure);
   return (
     <div class="view difference">
@@ -27,6 +27,13 @@ export function DifferenceView() {
             </span>
           </div>
         </div>
+        {problems.length > 0 && (
+          <section class="problems">
+            {problems.map((one) => (
+              <p>{one}</p>
+            ))}
+          </section>
+        )}
         <label class="note">
           <input type="checkbox" checked={all} onChange={(event) => setAll(event.currentTarget.checked)} />{" "}
           also what may be chance

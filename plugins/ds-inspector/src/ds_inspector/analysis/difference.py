@@ -17,13 +17,18 @@ from ds_inspector.recording import Recording, Texts
 MOST = 500
 """Modules, and operators, that are returned: those that changed most."""
 
+_FEW = 3
+"""Modules that say nothing of which model they are of."""
+_COMMON = 0.2
+"""Of the modules of the smaller model, those that are the other's, too, if it is the same model."""
+
 
 def difference(before: Recording, after: Recording) -> dict[str, Any]:
     """Steps, modules and operators before and after, in seconds of a step.
 
     `low` and `high` enclose a change with 95% confidence, from how steps differ among themselves
     (`shift`); with too few steps they are None and nothing is `sure`. A change is sure where zero
-    is not between them.
+    is not between them. `problems` are what speaks against comparing the two, a sentence each.
 
     Args:
         before: An earlier recording.
@@ -41,7 +46,18 @@ def difference(before: Recording, after: Recording) -> dict[str, Any]:
         },
         "modules": _compared("module", by_step(before, "module"), by_step(after, "module")),
         "operators": _compared("op", by_step(before, "name"), by_step(after, "name")),
+        "problems": [] if alike(before, after) else [_UNLIKE],
     }
+
+
+def alike(before: Recording, after: Recording) -> bool:
+    """Whether two recordings may be of the same model, by the names of its modules."""
+    one, other = (set(by_step(each, "module")) - {""} for each in (before, after))
+    least = min(len(one), len(other))
+    return least < _FEW or len(one & other) >= _COMMON * least
+
+
+_UNLIKE = "Few of their modules have the same names: they seem to be of different models."
 
 
 def step_seconds(recording: Recording) -> Floats:

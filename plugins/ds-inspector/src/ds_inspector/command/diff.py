@@ -72,6 +72,8 @@ def _print(found: dict[str, Any], top: int) -> None:
             f"{seconds(steps['after']['median'])} after, {steps['ratio']:.3f} times as long "
             f"({sure})"
         )
+    for sentence in found["problems"]:
+        click.echo(sentence)
     _table("module", found["modules"], top)
     _table("operator", found["operators"], top)
 

@@ -32,7 +32,7 @@ from ds_inspector.analysis.advice import (
 )
 from ds_inspector.analysis.advice.facts import Facts, facts
 from ds_inspector.analysis.advice.finding import Finding
-from ds_inspector.analysis.difference import step_seconds
+from ds_inspector.analysis.difference import alike, step_seconds
 from ds_inspector.analysis.shift import ratio_of
 from ds_inspector.recording import Recording
 
@@ -62,11 +62,12 @@ def advice(recording: Recording, before: Recording | None = None) -> dict[str, A
     Args:
         recording: What is looked at.
         before: An earlier one. What was found in it and is found no more is told last, with
-            `measured`: the share of a step that was saved, by all that was changed together.
+            `measured`: the share of a step that was saved, by all that was changed together. It is
+            left out of account if it is of another model.
     """
     found = findings(recording)
     told = sorted(found, key=lambda one: -(one.estimate or 0.0))
-    if before is not None:
+    if before is not None and alike(before, recording):
         told += _mended(facts(before), facts(recording), found)
     return {"findings": [one.told() for one in told]}
 

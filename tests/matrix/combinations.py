@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import tempfile
 import warnings
+from contextlib import chdir
 from dataclasses import asdict, dataclass
 
 import torch
@@ -115,6 +117,11 @@ def attempt(combination, rank=0):
     Returns:
         `("passed", figures)`, `("refused", sentence)` or `("failed", what was found)`.
     """
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):  # where observers leave files
+        return _attempt(combination, rank)
+
+
+def _attempt(combination, rank):
     model, optimizer = job()
     before = jobs.snapshot(model, optimizer)
     ranks = combination.ranks

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ds_core as ds
-from ds_core.components import Pruner
+from ds_core.components import Observer, Pruner
 from tests.matrix import combinations as matrix
 from tests.matrix.run import judge, table
 
@@ -85,6 +85,31 @@ def test_a_component_that_loses_its_state_fails(monkeypatch):
     outcome, detail = matrix.attempt(one)
     assert outcome == "failed"
     assert "resumed run differs" in detail
+
+
+class Writing(Observer):
+    """Leaves a file where it runs, as those do that record."""
+
+    name = "writing"
+
+    @ds.hookimpl
+    def ds_after_step(self, session, optimizer, skipped):
+        Path("left").write_text("here")
+
+
+def test_files_of_observers_are_not_left(monkeypatch, tmp_path):
+    attach = ds.attach
+    monkeypatch.setattr(
+        ds,
+        "attach",
+        lambda model, optimizer, config: attach(
+            model, optimizer, observers=[Writing()], config={"backend": "cpu"}
+        ),
+    )
+    monkeypatch.chdir(tmp_path)
+    one = matrix.Combination("cpu", *[matrix.NONE] * 3, "writing")
+    assert matrix.attempt(one)[0] == "passed"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_loss_far_from_the_plain_run_fails():

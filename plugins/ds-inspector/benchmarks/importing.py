@@ -19,7 +19,7 @@ from pathlib import Path
 OPEN = """
 import sys, time
 started = time.perf_counter()
-from ds_inspector.importing import open_any
+from ds_inspector.importing.opening import open_any
 imported = time.perf_counter()
 recording = open_any(sys.argv[1])
 opened = time.perf_counter()

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from ds_inspector.exporting import export
-from ds_inspector.importing import open_any
+from ds_inspector.importing.opening import open_any
 from ds_inspector.recording import Recording, Texts
 from ds_inspector.recording.recording import About
 from hypothesis import given, settings

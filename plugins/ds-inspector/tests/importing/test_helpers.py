@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ds_inspector.importing import open_any
+from ds_inspector.importing.opening import open_any
 from ds_inspector.importing.trace import helpers
 from ds_inspector.recording import Texts
 

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from ds_inspector.importing import open_any
+from ds_inspector.importing.opening import open_any
 from ds_inspector.importing.protobuf import DamagedError, Wire, signed
 from ds_inspector.recording import load
 from hypothesis import HealthCheck, given, settings

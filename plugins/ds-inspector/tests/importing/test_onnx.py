@@ -5,7 +5,8 @@ import json
 import onnx
 import pytest
 import wire
-from ds_inspector.importing import limits, open_any
+from ds_inspector.importing import limits
+from ds_inspector.importing.opening import open_any
 from onnx import TensorProto, helper
 
 from ds_core.errors import RefusedError

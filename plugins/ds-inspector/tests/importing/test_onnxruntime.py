@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from ds_inspector.importing import open_any
+from ds_inspector.importing.opening import open_any
 from onnx import helper
 
 from ds_core.errors import RefusedError

@@ -6,7 +6,8 @@ import zipfile
 
 import pytest
 import torch
-from ds_inspector.importing import limits, open_any
+from ds_inspector.importing import limits
+from ds_inspector.importing.opening import open_any
 
 from ds_core.errors import RefusedError
 

@@ -1,7 +1,7 @@
 """Graphs of TensorFlow, written byte by byte."""
 
 import pytest
-from ds_inspector.importing import open_any
+from ds_inspector.importing.opening import open_any
 from wire import entry, graph_def, message, number, saved_model, shape, tf_node
 
 from ds_core.errors import RefusedError

@@ -5,7 +5,8 @@ import json
 
 import numpy as np
 import pytest
-from ds_inspector.importing import limits, open_any
+from ds_inspector.importing import limits
+from ds_inspector.importing.opening import open_any
 from ds_inspector.importing.trace import nesting
 from ds_inspector.importing.trace.pieces import Pieces
 from hypothesis import given, settings

@@ -59,6 +59,7 @@ def test_ctrl_c_ends_it_while_a_page_waits_for_a_file():
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         address = process.stdout.readline().strip()
+        urllib.request.urlopen(address, timeout=20).close()  # from now on it serves
         told = queue.Queue()
 
         def ask():

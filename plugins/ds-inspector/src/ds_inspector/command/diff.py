@@ -35,7 +35,7 @@ def diff(
     Changes are given with 95% confidence, from how steps differ among themselves.
     """
     from ds_inspector.analysis.difference import difference
-    from ds_inspector.importing import open_any
+    from ds_inspector.importing.opening import open_any
 
     found = difference(open_any(before), open_any(after))
     if as_json:

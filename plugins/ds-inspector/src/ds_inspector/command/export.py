@@ -28,7 +28,7 @@ def export(file: Path, kind: str, output: Path, force: bool) -> None:
     """
     # Imported when it is used, so that completing and help answer at once.
     from ds_inspector import exporting
-    from ds_inspector.importing import open_any
+    from ds_inspector.importing.opening import open_any
 
     for path in exporting.export(open_any(file), kind, output, force=force):
         click.echo(f"Written to {path}.")

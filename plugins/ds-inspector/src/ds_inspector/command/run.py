@@ -98,7 +98,7 @@ def run(
 
 def _open(file: Path, profile: Path | None, target: Path) -> None:
     from ds_inspector.command.told import tell
-    from ds_inspector.importing import open_any
+    from ds_inspector.importing.opening import open_any
 
     recording = open_any(file, profile=profile)
     recording.save(target)

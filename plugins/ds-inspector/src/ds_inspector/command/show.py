@@ -19,7 +19,7 @@ def show(file: Path, top: int, as_json: bool) -> None:
     from ds_inspector.analysis.operators import operators
     from ds_inspector.analysis.ranking import ranking
     from ds_inspector.analysis.summary import summary
-    from ds_inspector.importing import open_any
+    from ds_inspector.importing.opening import open_any
 
     recording = open_any(file)
     told = summary(recording)

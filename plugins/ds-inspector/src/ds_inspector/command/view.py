@@ -30,7 +30,7 @@ def view(
     torch.profiler or onnxruntime. With AGAINST, the page shows what became slower or faster than
     there. It is served on this machine only.
     """
-    from ds_inspector.importing import open_any
+    from ds_inspector.importing.opening import open_any
     from ds_inspector.recording import Recording
     from ds_inspector.server import serve, write_html
 

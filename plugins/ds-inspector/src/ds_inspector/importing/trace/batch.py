@@ -11,7 +11,6 @@ import msgspec
 import orjson
 
 from ds_inspector.importing.limits import cut
-from ds_inspector.importing.trace import event as json
 from ds_inspector.importing.trace.columns import Columns
 from ds_inspector.importing.trace.event import (
     Arguments,
@@ -20,6 +19,7 @@ from ds_inspector.importing.trace.event import (
     Note,
     arguments_of,
     event_of,
+    events_of,
 )
 
 NO_INPUT = (b"", b"")
@@ -86,9 +86,10 @@ def decode(text: bytes) -> Batch:
         RecursionError: It is nested too deeply.
     """
     try:
-        return batch_of(json.decode(text))
+        events: list[Any] = events_of(text)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return batch_of(orjson.loads(text))
+        events = orjson.loads(text)
+    return batch_of(events)
 
 
 def batch_of(piece: list[Any], keep: bool = False) -> Batch:
@@ -148,7 +149,7 @@ def real(value: Any) -> float | None:
 
 
 def _columns(events: list[Event]) -> Columns:
-    columns = Columns(len(events))
+    columns = Columns()
     columns.number("start", "d", [event.ts for event in events])
     columns.number("duration", "d", [event.dur for event in events])
     what = [(event.name, event.cat, event.pid, event.tid) for event in events]
@@ -157,7 +158,7 @@ def _columns(events: list[Event]) -> Columns:
 
 
 def _arguments(given: list[Arguments]) -> Columns:
-    columns = Columns(len(given))
+    columns = Columns()
     try:
         columns.number("sequence", "q", [each.sequence for each in given])
         columns.number("external", "q", [each.external for each in given])
@@ -201,7 +202,7 @@ def _instants_of(events: list[Event]) -> Columns:
 
 
 def _instants(events: list[Event], given: list[Instant]) -> Columns:
-    columns = Columns(len(events))
+    columns = Columns()
     columns.number("ts", "d", [event.ts for event in events])
     columns.number("size", "d", [each.size for each in given])
     columns.number("total", "d", [each.total for each in given])

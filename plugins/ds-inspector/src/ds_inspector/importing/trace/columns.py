@@ -25,16 +25,19 @@ class Columns:
     """Columns of one length.
 
     Attributes:
-        rows: How many.
         numbers: Integers or floats.
         codes: Numbers into what is `known`.
         known: What distinct values there are, in the order in which they come.
     """
 
-    rows: int = 0
     numbers: dict[str, array[Any]] = field(default_factory=dict)
     codes: dict[str, array[int]] = field(default_factory=dict)
     known: dict[str, list[Any]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return len(next(iter(self.numbers.values()), ()))
 
     def number(self, name: str, kind: str, values: list[Any]) -> None:
         """Add a column of numbers, of a kind as `array` calls it.

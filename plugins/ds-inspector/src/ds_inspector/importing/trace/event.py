@@ -63,12 +63,12 @@ _USED = {
 }
 _NOT_SUCH = (msgspec.MsgspecError, ValueError, RecursionError)
 
-decode = msgspec.json.Decoder(list[Event]).decode
+events_of = msgspec.json.Decoder(list[Event]).decode
 """Events from JSON; raises `msgspec.MsgspecError` if it is not a list of such objects."""
 
 
 def event_of(told: dict[str, Any]) -> Event:
-    """An event from what another reader made of it."""
+    """An event from what another reader made of it, with all of its arguments as `given`."""
     event = Event(given=None)
     for name in ("ph", "name", "cat", "ts", "dur", "pid", "tid", "id"):
         if name in told:

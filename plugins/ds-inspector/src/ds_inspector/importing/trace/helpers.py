@@ -14,7 +14,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from itertools import chain
 from threading import Semaphore
-from types import TracebackType
 from typing import Self
 
 from ds_inspector.importing.trace.batch import Batch
@@ -29,9 +28,8 @@ Job = tuple[memoryview, Answer]
 
 def cores() -> int:
     """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 class Helpers:
@@ -75,12 +73,7 @@ class Helpers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         with suppress(queue.Empty):
             while True:
                 self._jobs.get_nowait()
@@ -132,7 +125,7 @@ def _take(
     while (answer := asked.get()) is not None:
         batch = None
         try:
-            batch = pickle.loads(receive(process.stdout))
+            batch = pickle.loads(receive(process.stdout))  # of a process of our own
         except Exception:  # it has ended, or says what nobody understands
             process.kill()
         answer.set_result(batch)

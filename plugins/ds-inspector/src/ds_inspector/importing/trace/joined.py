@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ds_inspector.forest import Ints
 from ds_inspector.importing.trace.columns import Codes, Columns
-
-Ints = NDArray[np.int64]
 
 
 class Joined:

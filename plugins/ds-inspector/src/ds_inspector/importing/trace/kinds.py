@@ -8,8 +8,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from ds_inspector.forest import Ints
 from ds_inspector.importing import limits
-from ds_inspector.importing.trace.rows import Ints, Rows
+from ds_inspector.importing.trace.rows import Rows
 from ds_inspector.recording.table import Texts
 
 KINDS = ["operator", "module", "kernel", "python", "annotation", "runtime", "other"]

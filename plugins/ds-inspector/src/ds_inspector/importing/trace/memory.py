@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ds_inspector.forest import nearest
-from ds_inspector.importing.trace.rows import Ints, Rows
+from ds_inspector.forest import Floats, Ints, nearest
+from ds_inspector.importing.trace.rows import Rows
 from ds_inspector.recording import Table
 from ds_inspector.recording.table import Texts
-
-Floats = NDArray[np.float64]
 
 _CLIMBS = 200
 

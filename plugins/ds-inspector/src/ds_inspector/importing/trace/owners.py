@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ds_inspector.forest import nearest
+from ds_inspector.forest import Ints, nearest
 from ds_inspector.importing.limits import cut
 from ds_inspector.importing.naming import is_foreign
 from ds_inspector.importing.trace.kinds import ANNOTATION, MODULE, OPERATOR, PYTHON, starts
-from ds_inspector.importing.trace.rows import Ints
 from ds_inspector.recording.table import Texts
 
 _FRAME = re.compile(r"^(.+)\((\d+)\): ")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ds_core.errors import RefusedError
+from ds_inspector.forest import Ints
 from ds_inspector.importing.trace import memory, owners, written
 from ds_inspector.importing.trace.batch import Batch, batch_of, decode
 from ds_inspector.importing.trace.helpers import Helpers, cores
@@ -26,7 +26,7 @@ from ds_inspector.importing.trace.kinds import (
 from ds_inspector.importing.trace.nesting import order_of, parents
 from ds_inspector.importing.trace.owners import Events, match
 from ds_inspector.importing.trace.pieces import Pieces
-from ds_inspector.importing.trace.rows import LATEST, Ints, Rows
+from ds_inspector.importing.trace.rows import LATEST, Rows
 from ds_inspector.recording import Recording, Table
 from ds_inspector.recording.recording import About
 from ds_inspector.recording.table import Texts
@@ -37,21 +37,19 @@ def read(pieces: Pieces, coming: Iterable[list[Any]], path: Path) -> Recording:
 
     Args:
         pieces: The file.
-        coming: Its events, of which some may have been looked at.
+        coming: Its events, of which the first piece has been looked at.
         path: Where they come from.
 
     Raises:
         RefusedError: There is no event in it, or more than is read.
     """
-    coming = iter(coming)
-    first = next(coming, [])
     rows = Rows(keep=written.is_ours(pieces.about))  # which takes longer
     with ExitStack() as stack:
         if not rows.keep:
             pieces.decode = decode
             if pieces.large and cores() > 1:
                 pieces.helpers = stack.enter_context(Helpers(cores()))
-        for piece in chain([first], coming):
+        for piece in coming:
             rows.take(piece if isinstance(piece, Batch) else batch_of(piece, rows.keep))
     rows.finish()
     if not rows.kept.any():

@@ -7,14 +7,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ds_inspector.forest import Ints
 from ds_inspector.importing import limits
 from ds_inspector.importing.trace.batch import NO_INPUT, Batch, Place, place_of, real, timed_of
 from ds_inspector.importing.trace.columns import Codes
 from ds_inspector.importing.trace.event import Event
-from ds_inspector.importing.trace.joined import Ints, Joined
+from ds_inspector.importing.trace.joined import Joined
 from ds_inspector.recording.table import Texts
-
-__all__ = ["LATEST", "Ints", "Rows"]
 
 LATEST = 4e15
 """Microseconds: a hundred years; beyond, nanoseconds would not fit."""

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ds_inspector.forest import Ints
 from ds_inspector.importing.limits import cut
-from ds_inspector.importing.trace.rows import Ints, Rows
+from ds_inspector.importing.trace.rows import Rows
 from ds_inspector.recording.table import Texts
 
 EXPORTER = "ds-inspector"
